@@ -1,0 +1,90 @@
+using ImageMount.Core.Block;
+
+namespace ImageMount.Core.Graph;
+
+/// <summary>Where in the chain a driver stands: request → filter → format → protocol.</summary>
+public enum DriverKind
+{
+    /// <summary>Reaches bytes outside the program: a file, a socket. Has no "file" child.</summary>
+    Protocol,
+
+    /// <summary>Understands an image format in its "file" child.</summary>
+    Format,
+
+    /// <summary>Shows its "file" child changed or watched.</summary>
+    Filter,
+}
+
+/// <summary>
+/// A driver: what it is called, how it recognises its images, and how it opens them. One instance per process, without
+/// state; listed in the composition root (Cli/Drivers.cs).
+/// </summary>
+public abstract class BlockDriver
+{
+    /// <summary>Name as in QEMU ("qcow2").</summary>
+    public abstract string Name { get; }
+
+    /// <summary>Where it stands.</summary>
+    public abstract DriverKind Kind { get; }
+
+    /// <summary>One sentence for `--help` and docs.</summary>
+    public abstract string Summary { get; }
+
+    /// <summary>The record that declares the options.</summary>
+    public abstract Type OptionsType { get; }
+
+    /// <summary>URI schemes that select this protocol driver, in lower case.</summary>
+    public virtual IReadOnlyList<string> UriSchemes => [];
+
+    /// <summary>Turns a URI (or an older "scheme:…" form) with one of the schemes into options.</summary>
+    public virtual Options.OptionMap ParseUri(string uri) =>
+        throw new BlockException(BlockErrorKind.InvalidArgument, $"driver '{Name}' takes no URI");
+
+    /// <summary>
+    /// How sure the driver is that these are its images: 0 no … 100 certain. <paramref name="head"/> is the first
+    /// <see cref="ProbeInput.HeadSize"/> bytes, or fewer when the file is shorter. Must not throw.
+    /// </summary>
+    public virtual int Probe(in ProbeInput input) => 0;
+
+    /// <summary>Opens a device. <paramref name="options"/> is an instance of <see cref="OptionsType"/>.</summary>
+    public abstract ValueTask<BlockDevice> OpenAsync(OpenContext context, object options, CancellationToken cancellationToken);
+}
+
+/// <summary>A driver with its options typed.</summary>
+public abstract class BlockDriver<TOptions> : BlockDriver
+    where TOptions : class, new()
+{
+    /// <inheritdoc/>
+    public sealed override Type OptionsType => typeof(TOptions);
+
+    /// <inheritdoc/>
+    public sealed override ValueTask<BlockDevice> OpenAsync(
+        OpenContext context, object options, CancellationToken cancellationToken) =>
+        OpenAsync(context, (TOptions)options, cancellationToken);
+
+    /// <summary>Opens a device. Failures are <see cref="BlockException"/>; what was opened on the way is closed by the graph.</summary>
+    protected abstract ValueTask<BlockDevice> OpenAsync(
+        OpenContext context, TOptions options, CancellationToken cancellationToken);
+}
+
+/// <summary>What a format driver may look at to recognise its images.</summary>
+public readonly ref struct ProbeInput(ReadOnlySpan<byte> head, ReadOnlySpan<byte> tail, long length, string fileName)
+{
+    /// <summary>Bytes of the head that are read for probing.</summary>
+    public const int HeadSize = 4096;
+
+    /// <summary>Bytes of the tail that are read for probing.</summary>
+    public const int TailSize = 512;
+
+    /// <summary>First bytes of the file.</summary>
+    public ReadOnlySpan<byte> Head { get; } = head;
+
+    /// <summary>Last bytes of the file, for formats with a trailer.</summary>
+    public ReadOnlySpan<byte> Tail { get; } = tail;
+
+    /// <summary>Length of the file in bytes.</summary>
+    public long Length { get; } = length;
+
+    /// <summary>File name without folder; may be empty.</summary>
+    public string FileName { get; } = fileName;
+}

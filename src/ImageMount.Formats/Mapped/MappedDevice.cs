@@ -1,0 +1,323 @@
+using ImageMount.Core.Block;
+using ImageMount.Core.Memory;
+
+namespace ImageMount.Formats.Mapped;
+
+/// <summary>
+/// The one engine that moves payload for every format with tables: asks the map for runs and reads, decodes, or falls
+/// through to the parent; asks it for room and writes, with the edges of new units copied from what was there before.
+/// Formats derive once, to add what is theirs (snapshots, check, describing, closing).
+/// </summary>
+public abstract class MappedDevice : BlockDevice
+{
+    private readonly InFlight _users = new();
+    private readonly DecodedUnitCache _decoded;
+
+    /// <summary>Makes the engine.</summary>
+    /// <param name="decoded">Cache for compressed units; null makes a small one on first use.</param>
+    protected MappedDevice(DecodedUnitCache? decoded = null) => _decoded = decoded ?? new DecodedUnitCache();
+
+    /// <summary>The tables.</summary>
+    protected abstract IExtentMap Map { get; }
+
+    /// <summary>The tables when they may be changed, else null.</summary>
+    protected virtual IWritableExtentMap? WritableMap => null;
+
+    /// <inheritdoc/>
+    public override long Length => Map.Length;
+
+    /// <summary>
+    /// Completes when every read and write that began before the call has ended, so that nobody uses a mapping that
+    /// was replaced before it. Not to be awaited inside a lookup or a prepare.
+    /// </summary>
+    public ValueTask QuiesceAsync() => _users.DrainAsync();
+
+    /// <inheritdoc/>
+    public override ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        int slot = _users.Enter();
+        ValueTask task;
+        try
+        {
+            task = ReadRunsAsync(offset, buffer, cancellationToken);
+        }
+        catch
+        {
+            _users.Exit(slot);
+            throw;
+        }
+
+        if (!task.IsCompletedSuccessfully)
+        {
+            return ExitAfterAsync(task, slot);
+        }
+
+        _users.Exit(slot);
+        return default;
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask WriteAsync(
+        long offset, ReadOnlyMemory<byte> buffer, WriteFlags flags, CancellationToken cancellationToken)
+    {
+        int slot = _users.Enter();
+        ValueTask task;
+        try
+        {
+            task = WriteRunsAsync(RequireWritable(), offset, buffer, cancellationToken);
+        }
+        catch
+        {
+            _users.Exit(slot);
+            throw;
+        }
+
+        if (!task.IsCompletedSuccessfully)
+        {
+            return ExitAfterAsync(task, slot);
+        }
+
+        _users.Exit(slot);
+        return default;
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask<bool> TryZeroAsync(
+        long offset, long count, ZeroFlags flags, CancellationToken cancellationToken)
+    {
+        IWritableExtentMap map = RequireWritable();
+        bool mayUnmap = (flags & ZeroFlags.MayUnmap) != 0;
+        int slot = _users.Enter();
+        try
+        {
+            while (count > 0)
+            {
+                long done = await map.ZeroUnitsAsync(offset, count, mayUnmap, cancellationToken).ConfigureAwait(false);
+                if (done == 0)
+                {
+                    done = await ZeroEdgeAsync(map, offset, count, cancellationToken).ConfigureAwait(false);
+                }
+
+                offset += done;
+                count -= done;
+            }
+
+            return true;
+        }
+        finally
+        {
+            _users.Exit(slot);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask<bool> TryDiscardAsync(long offset, long count, CancellationToken cancellationToken)
+    {
+        int slot = _users.Enter();
+        try
+        {
+            await RequireWritable().DiscardUnitsAsync(offset, count, cancellationToken).ConfigureAwait(false);
+            return true;
+        }
+        finally
+        {
+            _users.Exit(slot);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask FlushAsync(CancellationToken cancellationToken) =>
+        WritableMap?.FlushAsync(cancellationToken) ?? default;
+
+    /// <inheritdoc/>
+    public override ValueTask<bool> TryResizeAsync(long newLength, CancellationToken cancellationToken) =>
+        WritableMap?.TryResizeAsync(newLength, cancellationToken) ?? new(false);
+
+    /// <inheritdoc/>
+    public override async ValueTask<BlockExtent> MapAsync(long offset, long count, CancellationToken cancellationToken)
+    {
+        int slot = _users.Enter();
+        try
+        {
+            MappedRun run = await Map.LookupAsync(offset, count, cancellationToken).ConfigureAwait(false);
+            switch (run.Kind)
+            {
+                case RunKind.Data:
+                    return new BlockExtent(
+                        run.Length, ExtentFlags.Data | ExtentFlags.Present | ExtentFlags.HostOffset, 0,
+                        run.HostOffset, run.Source);
+                case RunKind.Compressed:
+                    return new BlockExtent(
+                        run.Length, ExtentFlags.Data | ExtentFlags.Present | ExtentFlags.Compressed);
+                case RunKind.Zero when run.IsAllocated:
+                    return new BlockExtent(
+                        run.Length, ExtentFlags.Zero | ExtentFlags.Present | ExtentFlags.HostOffset, 0,
+                        run.HostOffset, run.Source);
+                case RunKind.Zero:
+                    return new BlockExtent(run.Length, ExtentFlags.Zero | ExtentFlags.Present);
+                default:
+                    return await MapParentAsync(offset, run.Length, cancellationToken).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            _users.Exit(slot);
+        }
+    }
+
+    private IWritableExtentMap RequireWritable() =>
+        WritableMap ?? throw new BlockException(BlockErrorKind.ReadOnly, "the image is open for reading only");
+
+    private async ValueTask ExitAfterAsync(ValueTask task, int slot)
+    {
+        try
+        {
+            await task.ConfigureAwait(false);
+        }
+        finally
+        {
+            _users.Exit(slot);
+        }
+    }
+
+    private async ValueTask ReadRunsAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        while (!buffer.IsEmpty)
+        {
+            MappedRun run = await Map.LookupAsync(offset, buffer.Length, cancellationToken).ConfigureAwait(false);
+            int count = (int)Math.Min(run.Length, buffer.Length);
+            Memory<byte> part = buffer[..count];
+            switch (run.Kind)
+            {
+                case RunKind.Data:
+                    await run.Source!.ReadAsync(run.HostOffset, part, cancellationToken).ConfigureAwait(false);
+                    break;
+                case RunKind.Zero:
+                    part.Span.Clear();
+                    break;
+                case RunKind.Compressed:
+                    CompressedUnit unit = run.Unit;
+                    await _decoded.ReadAsync(unit, (int)(offset - unit.GuestOffset), part, cancellationToken)
+                        .ConfigureAwait(false);
+                    break;
+                default:
+                    await ReadParentAsync(offset, part, cancellationToken).ConfigureAwait(false);
+                    break;
+            }
+
+            offset += count;
+            buffer = buffer[count..];
+        }
+    }
+
+    private async ValueTask ReadParentAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        BlockNode? parent = Map.Backing;
+        long available = parent is null ? 0 : Math.Clamp(parent.Length - offset, 0, buffer.Length);
+        if (available > 0)
+        {
+            await parent!.ReadAsync(offset, buffer[..(int)available], cancellationToken).ConfigureAwait(false);
+        }
+
+        buffer.Span[(int)available..].Clear();
+    }
+
+    private async ValueTask<BlockExtent> MapParentAsync(long offset, long count, CancellationToken cancellationToken)
+    {
+        BlockNode? parent = Map.Backing;
+        long available = parent is null ? 0 : Math.Clamp(parent.Length - offset, 0, count);
+        if (available == 0)
+        {
+            return new BlockExtent(count, parent is null ? ExtentFlags.Zero : ExtentFlags.Zero | ExtentFlags.Present);
+        }
+
+        BlockExtent extent = await parent!.MapAsync(offset, available, cancellationToken).ConfigureAwait(false);
+        return extent with { Depth = extent.Depth + 1 };
+    }
+
+    private async ValueTask WriteRunsAsync(
+        IWritableExtentMap map, long offset, ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken)
+    {
+        while (!buffer.IsEmpty)
+        {
+            WriteTarget target = await map.PrepareWriteAsync(offset, buffer.Length, cancellationToken)
+                .ConfigureAwait(false);
+            int count = (int)Math.Min(target.Length, buffer.Length);
+            if (target.Lease is null)
+            {
+                await target.Node.WriteAsync(target.HostOffset, buffer[..count], WriteFlags.None, cancellationToken)
+                    .ConfigureAwait(false);
+            }
+            else
+            {
+                await WriteLeaseAsync(target, offset, buffer[..count], cancellationToken).ConfigureAwait(false);
+            }
+
+            offset += count;
+            buffer = buffer[count..];
+        }
+    }
+
+    /// <summary>Fills reserved space: old bytes before and after, new bytes between; then publishes it.</summary>
+    private async ValueTask WriteLeaseAsync(
+        WriteTarget target, long offset, ReadOnlyMemory<byte> payload, CancellationToken cancellationToken)
+    {
+        WriteLease lease = target.Lease!;
+        try
+        {
+            long end = offset + payload.Length;
+            await WriteEdgeAsync(target.Node, lease, lease.GuestStart, offset, cancellationToken).ConfigureAwait(false);
+            await target.Node.WriteAsync(
+                lease.HostStart + (offset - lease.GuestStart), payload, WriteFlags.None, cancellationToken)
+                .ConfigureAwait(false);
+            await WriteEdgeAsync(target.Node, lease, end, lease.GuestEnd, cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            lease.Rollback();
+            throw;
+        }
+
+        await lease.CommitAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    private async ValueTask WriteEdgeAsync(
+        BlockNode node, WriteLease lease, long from, long to, CancellationToken cancellationToken)
+    {
+        const int MaxStep = 2 << 20;
+        while (from < to)
+        {
+            int step = (int)Math.Min(to - from, MaxStep);
+            int inside = (int)Math.Clamp(Length - from, 0, step);
+            using BufferLease edge = BufferPool.Shared.Rent(step);
+            await ReadRunsAsync(from, edge.Memory[..inside], cancellationToken).ConfigureAwait(false);
+            edge.Span[inside..].Clear();
+            if (!lease.HostReadsZero || edge.Span.ContainsAnyExcept((byte)0))
+            {
+                await node.WriteAsync(
+                    lease.HostStart + (from - lease.GuestStart), edge.Memory, WriteFlags.None, cancellationToken)
+                    .ConfigureAwait(false);
+            }
+
+            from += step;
+        }
+    }
+
+    /// <summary>Zeroes what no whole unit covers, by writing; not where zeroes are already.</summary>
+    private async ValueTask<long> ZeroEdgeAsync(
+        IWritableExtentMap map, long offset, long count, CancellationToken cancellationToken)
+    {
+        const int MaxStep = 64 << 10;
+        BlockExtent extent = await MapAsync(offset, count, cancellationToken).ConfigureAwait(false);
+        if (extent.IsZero)
+        {
+            return extent.Length;
+        }
+
+        int step = (int)Math.Min(extent.Length, MaxStep);
+        using BufferLease zeroes = BufferPool.Shared.Rent(step);
+        zeroes.Span.Clear();
+        await WriteRunsAsync(map, offset, zeroes.Memory, cancellationToken).ConfigureAwait(false);
+        return step;
+    }
+}
