@@ -1,0 +1,37 @@
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+
+namespace ImageMount.Interop;
+
+/// <summary>open(2) for what File.OpenHandle does not fit (devices, O_PATH, O_DIRECT).</summary>
+public static partial class SysOpen
+{
+    public const int O_RDONLY = 0;
+    public const int O_RDWR = 2;
+    public const int O_NONBLOCK = 0x800;
+    public const int O_CLOEXEC = 0x80000;
+    public const int O_PATH = 0x200000;
+
+    /// <summary>The descriptor (O_CLOEXEC is added), or null and a positive errno. EINTR is retried.</summary>
+    public static SafeFileHandle? TryOpen(string path, int flags, out int errno)
+    {
+        while (true)
+        {
+            int fd = NativeOpen(path, flags | O_CLOEXEC, 0);
+            if (fd >= 0)
+            {
+                errno = 0;
+                return new SafeFileHandle(fd, ownsHandle: true);
+            }
+            errno = Marshal.GetLastPInvokeError();
+            if (errno != Errno.EINTR)
+            {
+                return null;
+            }
+        }
+    }
+
+    // open(2) is variadic; on x86-64 and on Linux arm64 a third integer argument is passed alike either way.
+    [LibraryImport("libc", EntryPoint = "open", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int NativeOpen(string path, int flags, uint mode);
+}
