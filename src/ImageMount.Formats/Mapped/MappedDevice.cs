@@ -11,11 +11,20 @@ namespace ImageMount.Formats.Mapped;
 public abstract class MappedDevice : BlockDevice
 {
     private readonly InFlight _users = new();
-    private readonly DecodedUnitCache _decoded;
+    private readonly UnitReader _units;
 
     /// <summary>Makes the engine.</summary>
-    /// <param name="decoded">Cache for compressed units; null makes a small one on first use.</param>
-    protected MappedDevice(DecodedUnitCache? decoded = null) => _decoded = decoded ?? new DecodedUnitCache();
+    /// <param name="decoded">Cache for compressed units; null for the one of the process.</param>
+    protected MappedDevice(DecodedUnitCache? decoded = null)
+    {
+        Decoded = decoded ?? DecodedUnitCache.Shared;
+        _units = new UnitReader(Decoded, _users, () => Map);
+    }
+
+    /// <summary>
+    /// Decoded units. A map that frees or stores compressed units says so with <see cref="DecodedUnitCache.Forget"/>.
+    /// </summary>
+    protected DecodedUnitCache Decoded { get; }
 
     /// <summary>The tables.</summary>
     protected abstract IExtentMap Map { get; }
@@ -165,6 +174,18 @@ public abstract class MappedDevice : BlockDevice
         }
     }
 
+    /// <summary>
+    /// Ends read-ahead and gives decoded units back. A format that overrides this calls it first, while its tables and
+    /// its children can still be used.
+    /// </summary>
+    public override async ValueTask CloseAsync()
+    {
+        _units.Stop();
+        await _users.DrainAsync().ConfigureAwait(false);
+        await _users.DrainAsync().ConfigureAwait(false); // What the planner began while the first was under way.
+        _units.Drop();
+    }
+
     private IWritableExtentMap RequireWritable() =>
         WritableMap ?? throw new BlockException(BlockErrorKind.ReadOnly, "the image is open for reading only");
 
@@ -182,6 +203,7 @@ public abstract class MappedDevice : BlockDevice
 
     private async ValueTask ReadRunsAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
     {
+        long end = offset + buffer.Length;
         while (!buffer.IsEmpty)
         {
             MappedRun run = await Map.LookupAsync(offset, buffer.Length, cancellationToken).ConfigureAwait(false);
@@ -196,9 +218,7 @@ public abstract class MappedDevice : BlockDevice
                     part.Span.Clear();
                     break;
                 case RunKind.Compressed:
-                    CompressedUnit unit = run.Unit;
-                    await _decoded.ReadAsync(unit, (int)(offset - unit.GuestOffset), part, cancellationToken)
-                        .ConfigureAwait(false);
+                    await _units.ReadAsync(run.Unit, offset, part, end, cancellationToken).ConfigureAwait(false);
                     break;
                 default:
                     await ReadParentAsync(offset, part, cancellationToken).ConfigureAwait(false);
