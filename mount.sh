@@ -94,4 +94,9 @@ if [ ! -x "$build/imgmount" ]; then
   ) 9>"$builds/lock" || exit 1
 fi
 
+# For scripts that start the program themselves (scripts/bench): build, then only say where it is.
+if [ "${IMAGEMOUNT_BUILD_ONLY:-}" = 1 ]; then
+  printf '%s\n' "$build/imgmount"
+  exit 0
+fi
 exec "$build/imgmount" "$@"
