@@ -1,4 +1,8 @@
+using ImageMount.Fuse.Abi;
 using ImageMount.Fuse.Mount;
+using ImageMount.Fuse.Protocol;
+using ImageMount.Fuse.Transport;
+using ImageMount.Interop;
 using Microsoft.Win32.SafeHandles;
 
 namespace ImageMount.Fuse;
@@ -10,61 +14,316 @@ namespace ImageMount.Fuse;
 /// </summary>
 public sealed class FuseSession : IFuseConnection, IAsyncDisposable
 {
-    /// <summary>Mounts <paramref name="fileSystem"/>. When this returns, INIT has been negotiated and the mount can be
-    /// used.</summary>
-    /// <param name="mountPoint">An existing directory, or an existing regular file that the mount then covers (the root
-    /// inode must then be a regular file).</param>
-    /// <exception cref="FuseMountException">Says what is wrong and what to do.</exception>
-    public static Task<FuseSession> MountAsync(
-        string mountPoint, FuseFileSystem fileSystem, FuseSessionOptions options,
-        CancellationToken cancellationToken = default) => throw new NotSupportedException("arrives with the next push");
+    private readonly FuseSessionOptions _options;
+    private readonly IFuseTransport _transport;
+    private readonly FuseServer _server;
+    private readonly SafeFileHandle _device;
+    private Task _ended = Task.CompletedTask;
 
-    private FuseSession(string mountPoint) => MountPoint = mountPoint;
+    private FuseSession(MountPoint point, FuseFileSystem fileSystem, FuseSessionOptions options, SafeFileHandle device)
+    {
+        MountPoint = point.Path;
+        _options = options;
+        _device = device;
+        int request = RequestBytes(options);
+        _transport = new ThreadTransport(device, options, BufferBytes(request));
+        _server = new FuseServer(fileSystem, options, this, request, () => _transport.Requests);
+    }
 
     /// <summary>Absolute path with symlinks resolved.</summary>
     public string MountPoint { get; }
 
+    /// <summary>The mount's device, MAJOR:MINOR, as in /proc/self/mountinfo; null when it could not be found there.
+    /// </summary>
+    public string? Device { get; private set; }
+
     /// <inheritdoc/>
-    public FuseConnectionInfo Info => throw new NotSupportedException();
+    public FuseConnectionInfo Info =>
+        _server.Info ?? throw new InvalidOperationException("INIT has not been negotiated yet.");
 
     /// <summary>Counts, as of now.</summary>
-    public FuseCounters Counters => throw new NotSupportedException();
+    public FuseCounters Counters => _server.Counters();
+
+    /// <summary>Mounts <paramref name="fileSystem"/>. When this returns, INIT has been negotiated and the mount can be
+    /// used.</summary>
+    /// <param name="mountPoint">An existing directory, or an existing regular file that the mount then covers (the root
+    /// inode must then be a regular file).</param>
+    /// <param name="fileSystem">What to serve.</param>
+    /// <param name="options">How.</param>
+    /// <param name="cancellationToken">Gives up and unmounts.</param>
+    /// <exception cref="FuseMountException">Says what is wrong and what to do.</exception>
+    public static Task<FuseSession> MountAsync(
+        string mountPoint, FuseFileSystem fileSystem, FuseSessionOptions options,
+        CancellationToken cancellationToken = default) =>
+        MountAsync(mountPoint, fileSystem, options, forceHelper: false, cancellationToken);
+
+    internal static async Task<FuseSession> MountAsync(
+        string mountPoint, FuseFileSystem fileSystem, FuseSessionOptions options, bool forceHelper,
+        CancellationToken cancellationToken)
+    {
+        Mount.MountPoint point = Mount.MountPoint.Check(mountPoint, options.AllowNonEmpty);
+        SafeFileHandle device = FuseMounter.Mount(point, options, RequestBytes(options), forceHelper);
+        var session = new FuseSession(point, fileSystem, options, device);
+        session._transport.Start(session._server);
+        session._ended = session.RunAsync();
+        try
+        {
+            await session.InitializeAsync(cancellationToken).ConfigureAwait(false);
+            return session;
+        }
+        catch
+        {
+            await session.GiveUpAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
 
     /// <summary>Completes when the mount is gone and <see cref="FuseFileSystem.DestroyAsync"/> has finished; fails with
     /// what that threw.</summary>
-    public Task WaitAsync(CancellationToken cancellationToken = default) => throw new NotSupportedException();
+    public Task WaitAsync(CancellationToken cancellationToken = default) => _ended.WaitAsync(cancellationToken);
 
     /// <summary>Completes when every request taken from the kernel before this call has been answered.</summary>
-    public Task DrainAsync(CancellationToken cancellationToken = default) => throw new NotSupportedException();
+    public Task DrainAsync(CancellationToken cancellationToken = default) => _server.DrainAsync(cancellationToken);
 
-    /// <summary>Unmounts and waits as <see cref="WaitAsync"/> does. The kernel writes its dirty pages first.</summary>
+    /// <summary>Unmounts and waits as <see cref="WaitAsync"/> does. The kernel writes its dirty pages first. Does nothing
+    /// but wait when somebody else has unmounted already.</summary>
     /// <param name="lazy">Detach although somebody uses it; then this returns only when they let go.</param>
+    /// <param name="cancellationToken">Stops waiting; an umount(2) under way goes on.</param>
     /// <exception cref="FuseMountException"><see cref="FuseMountFailure.Busy"/>: still mounted, still served.</exception>
-    public Task UnmountAsync(bool lazy = false, CancellationToken cancellationToken = default) =>
-        throw new NotSupportedException();
+    public async Task UnmountAsync(bool lazy = false, CancellationToken cancellationToken = default)
+    {
+        if (!_transport.Completion.IsCompleted)
+        {
+            try
+            {
+                // umount(2) blocks until dirty pages are written, through our own workers: it needs a thread of its own.
+                await Task.Factory.StartNew(
+                    () => FuseUnmount.Unmount(MountPoint, lazy), CancellationToken.None,
+                    TaskCreationOptions.LongRunning, TaskScheduler.Default)
+                    .WaitAsync(cancellationToken).ConfigureAwait(false);
+            }
+            catch (FuseMountException e) when (e.Failure == FuseMountFailure.NotMounted)
+            {
+                // Unmounted meanwhile, or detached before: the wait below covers both.
+            }
+        }
+        await WaitAsync(cancellationToken).ConfigureAwait(false);
+    }
 
     /// <summary>Cuts the connection at once (/sys/fs/fuse/connections): every waiting system call gets an error. Not an
-    /// orderly end: dirty pages are lost.</summary>
-    public void Abort() => throw new NotSupportedException();
+    /// orderly end: dirty pages are lost. Answers false when that is not possible.</summary>
+    public bool Abort()
+    {
+        if (Device is null)
+        {
+            return false;
+        }
+        try
+        {
+            int minor = int.Parse(Device.AsSpan(Device.IndexOf(':') + 1), provider: null);
+            File.WriteAllText(FuseTuning.ConnectionDirectory(minor) + "/abort", "1");
+            return true;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
 
     /// <inheritdoc/>
-    public int NotifyInvalidateInode(ulong inode, long offset, long length) => throw new NotSupportedException();
+    public int NotifyInvalidateInode(ulong inode, long offset, long length) =>
+        Notify(FuseNotification.InvalidateInode(inode, offset, length));
 
     /// <inheritdoc/>
-    public int NotifyInvalidateEntry(ulong parent, ReadOnlySpan<byte> name) => throw new NotSupportedException();
+    public int NotifyInvalidateEntry(ulong parent, ReadOnlySpan<byte> name) =>
+        Notify(FuseNotification.InvalidateEntry(parent, name));
 
     /// <inheritdoc/>
-    public int NotifyStore(ulong inode, long offset, ReadOnlySpan<byte> data) => throw new NotSupportedException();
+    public int NotifyStore(ulong inode, long offset, ReadOnlySpan<byte> data) =>
+        Notify(FuseNotification.Store(inode, offset, data));
 
     /// <inheritdoc/>
-    public int NotifyDelete(ulong parent, ulong child, ReadOnlySpan<byte> name) => throw new NotSupportedException();
+    public int NotifyDelete(ulong parent, ulong child, ReadOnlySpan<byte> name) =>
+        Notify(FuseNotification.Delete(parent, child, name));
 
     /// <inheritdoc/>
-    public int RegisterBacking(SafeFileHandle file) => throw new NotSupportedException();
+    public int RegisterBacking(SafeFileHandle file)
+    {
+        if (_server.Info is not { Passthrough: true })
+        {
+            return -Errno.EOPNOTSUPP;
+        }
+        bool held = false;
+        try
+        {
+            file.DangerousAddRef(ref held);
+            return WithDevice((int)file.DangerousGetHandle(), BackingOpen);
+        }
+        finally
+        {
+            if (held)
+            {
+                file.DangerousRelease();
+            }
+        }
+    }
 
     /// <inheritdoc/>
-    public int UnregisterBacking(int backingId) => throw new NotSupportedException();
+    public int UnregisterBacking(int backingId) => WithDevice(backingId, BackingClose);
 
-    /// <summary>Unmounts lazily if still mounted, and waits.</summary>
-    public ValueTask DisposeAsync() => throw new NotSupportedException();
+    /// <summary>Unmounts lazily if still mounted, and waits; swallows the failure of the destroy hook, which
+    /// <see cref="WaitAsync"/> tells.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        if (!_ended.IsCompleted)
+        {
+            await GiveUpAsync().ConfigureAwait(false);
+        }
+    }
+
+    private async Task InitializeAsync(CancellationToken cancellationToken)
+    {
+        // Whichever comes first: INIT agreed on, or the connection gone.
+        Task first = await Task.WhenAny(_server.Initialized, _transport.Completion)
+            .WaitAsync(cancellationToken).ConfigureAwait(false);
+        if (first != _server.Initialized)
+        {
+            await first.ConfigureAwait(false);
+            throw new FuseMountException(
+                FuseMountFailure.Negotiation, MountPoint, $"The mount at {MountPoint} went away while it was set up.");
+        }
+        try
+        {
+            await _server.Initialized.ConfigureAwait(false);
+        }
+        catch (FuseException e)
+        {
+            throw new FuseMountException(
+                FuseMountFailure.Negotiation, MountPoint, $"Cannot serve {MountPoint}: {e.Message}", e);
+        }
+        _transport.Ready();
+        Device = MountTable.Find(MountPoint)?.Device;
+        Tune();
+    }
+
+    private void Tune()
+    {
+        if (_options.MaxReadahead > 0 && Device is not null && SysUser.EffectiveId == 0
+            && !FuseTuning.TrySetReadAhead(Device, _options.MaxReadahead))
+        {
+            _options.Warning?.Invoke($"The read-ahead of {MountPoint} could not be raised.", null);
+        }
+    }
+
+    private async Task RunAsync()
+    {
+        try
+        {
+            await _transport.Completion.ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            // The kernel still has the mount, and nobody to serve it.
+            _options.Warning?.Invoke($"Serving {MountPoint} failed; it is detached.", e);
+            DetachQuietly();
+            throw;
+        }
+        finally
+        {
+            try
+            {
+                // Without INIT there was nothing to destroy.
+                if (_server.Info is not null)
+                {
+                    await _server.DestroyAsync().ConfigureAwait(false);
+                }
+            }
+            finally
+            {
+                await _server.DrainAsync(CancellationToken.None).ConfigureAwait(false);
+                _transport.Dispose();
+            }
+        }
+    }
+
+    private void DetachQuietly()
+    {
+        try
+        {
+            FuseUnmount.Unmount(MountPoint, lazy: true);
+        }
+        catch (FuseMountException e)
+        {
+            _options.Warning?.Invoke($"{MountPoint} could not be detached.", e);
+        }
+    }
+
+    private async Task GiveUpAsync()
+    {
+        try
+        {
+            await Task.Factory.StartNew(
+                () => FuseUnmount.Unmount(MountPoint, lazy: true), CancellationToken.None,
+                TaskCreationOptions.LongRunning, TaskScheduler.Default).ConfigureAwait(false);
+        }
+        catch (FuseMountException e)
+        {
+            _options.Warning?.Invoke($"{MountPoint} could not be unmounted.", e);
+            if (e.Failure != FuseMountFailure.NotMounted)
+            {
+                return;
+            }
+        }
+        await _ended.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+    }
+
+    private int Notify(byte[] message) =>
+        WithDevice((transport: _transport, message), static (_, s) => s.transport.Notify(s.message));
+
+    // Workers end by themselves before the descriptors are closed; these calls come from anywhere at any time, and a
+    // notification can block in the kernel for long, so it holds a reference to the descriptor and no lock.
+    private int WithDevice<TState>(TState state, Func<int, TState, int> call)
+    {
+        bool held = false;
+        try
+        {
+            _device.DangerousAddRef(ref held);
+            return call((int)_device.DangerousGetHandle(), state);
+        }
+        catch (ObjectDisposedException)
+        {
+            return -Errno.ENODEV;
+        }
+        finally
+        {
+            if (held)
+            {
+                _device.DangerousRelease();
+            }
+        }
+    }
+
+    private static unsafe int BackingOpen(int device, int file)
+    {
+        // fuse_backing_map: fd, flags, padding
+        int* map = stackalloc int[4] { file, 0, 0, 0 };
+        // SAFETY: FUSE_DEV_IOC_BACKING_OPEN reads 16 bytes.
+        return SysIoctl.Ioctl(device, FuseConstants.FUSE_DEV_IOC_BACKING_OPEN, map);
+    }
+
+    private static unsafe int BackingClose(int device, int backingId)
+    {
+        // SAFETY: FUSE_DEV_IOC_BACKING_CLOSE reads one uint32_t.
+        return SysIoctl.Ioctl(device, FuseConstants.FUSE_DEV_IOC_BACKING_CLOSE, &backingId);
+    }
+
+    private static int RequestBytes(FuseSessionOptions options)
+    {
+        int wanted = Math.Clamp(options.MaxWrite, FuseConstants.PageSize, 16 << 20);
+        long limit = (long)FuseTuning.MaxPages() * FuseConstants.PageSize;
+        return (int)Math.Min(wanted, limit) & ~(FuseConstants.PageSize - 1);
+    }
+
+    // Extended attributes (64 KiB and a name) and ioctls must fit however small the largest WRITE is.
+    private static int BufferBytes(int request) => Math.Max(request, 128 << 10) + FuseConstants.PageSize;
 }
