@@ -46,6 +46,21 @@ public abstract class BlockDriver
     /// </summary>
     public virtual int Probe(in ProbeInput input) => 0;
 
+    /// <summary>False for a driver that never writes to its "file" child; the graph then opens that for reading only.</summary>
+    public virtual bool WritesFile => true;
+
+    /// <summary>
+    /// Protocols: path or URI of the bytes, without secrets: what messages call the node, and what relative references
+    /// of an image stored there start from. Null: the option "filename" if there is one, else the driver's name.
+    /// </summary>
+    public virtual string? Locate(object options) => null;
+
+    /// <summary>
+    /// Protocols: a string that is equal for two ways to reach the same bytes (device and inode number), so that an
+    /// image that refers to itself is recognised before it is opened twice. Null: the options decide. Must not throw.
+    /// </summary>
+    public virtual string? Identify(object options) => null;
+
     /// <summary>Opens a device. <paramref name="options"/> is an instance of <see cref="OptionsType"/>.</summary>
     public abstract ValueTask<BlockDevice> OpenAsync(OpenContext context, object options, CancellationToken cancellationToken);
 }

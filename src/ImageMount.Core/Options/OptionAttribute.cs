@@ -28,6 +28,17 @@ public sealed class OptionAttribute(string name, string help) : Attribute
 
     /// <summary>Other spellings that QEMU accepts.</summary>
     public string[] Aliases { get; init; } = [];
+
+    /// <summary>True when messages must not show the value.</summary>
+    public bool IsSecret { get; init; }
+}
+
+/// <summary>How the user writes an enum member where kebab-case of its name is not it ("1.1").</summary>
+[AttributeUsage(AttributeTargets.Field)]
+public sealed class OptionValueAttribute(string text) : Attribute
+{
+    /// <summary>The spelling.</summary>
+    public string Text { get; } = text;
 }
 
 /// <summary>Declares that a driver has a child node under this key ("file", "backing"), given inline or opened by the driver.</summary>

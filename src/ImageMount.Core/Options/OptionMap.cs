@@ -11,6 +11,9 @@ public sealed class OptionMap
     /// <summary>Most keys of one map, nested ones not counted.</summary>
     public const int MaxKeys = 1000;
 
+    /// <summary>Most parts of a dotted path.</summary>
+    public const int MaxPathParts = 64;
+
     private readonly List<string> _order = [];
     private readonly Dictionary<string, object> _values = new(StringComparer.Ordinal);
 
@@ -37,6 +40,11 @@ public sealed class OptionMap
     {
         OptionMap map = this;
         string[] parts = path.Split('.');
+        if (parts.Length > MaxPathParts)
+        {
+            throw BlockException.Limit("an option has too many parts", parts.Length, MaxPathParts);
+        }
+
         for (int i = 0; i < parts.Length - 1; i++)
         {
             OptionMap? next = map.GetMap(parts[i]);
@@ -61,6 +69,64 @@ public sealed class OptionMap
         }
 
         return value;
+    }
+
+    /// <summary>What a dotted path holds: a string, a map, or null.</summary>
+    public object? Find(string path)
+    {
+        OptionMap? map = this;
+        string[] parts = path.Split('.');
+        for (int i = 0; i < parts.Length - 1 && map is not null; i++)
+        {
+            map = map.GetMap(parts[i]);
+        }
+
+        return map?._values.GetValueOrDefault(parts[^1]);
+    }
+
+    /// <summary>Removes a dotted path; groups on the way stay.</summary>
+    public void RemovePath(string path)
+    {
+        int dot = path.LastIndexOf('.');
+        OptionMap? map = dot < 0 ? this : Find(path[..dot]) as OptionMap;
+        map?.Remove(path[(dot + 1)..]);
+    }
+
+    /// <summary>
+    /// Adds everything of another map to this one, group by group. Where both have a scalar, the other's wins.
+    /// </summary>
+    public void Merge(OptionMap other)
+    {
+        var work = new Stack<(OptionMap Into, OptionMap From)>();
+        work.Push((this, other));
+        while (work.TryPop(out (OptionMap Into, OptionMap From) step))
+        {
+            foreach (string key in step.From._order)
+            {
+                if (step.From._values[key] is not OptionMap group)
+                {
+                    step.Into.Put(key, step.From._values[key]);
+                    continue;
+                }
+
+                OptionMap? mine = step.Into.GetMap(key);
+                if (mine is null)
+                {
+                    mine = new OptionMap();
+                    step.Into.Put(key, mine);
+                }
+
+                work.Push((mine, group));
+            }
+        }
+    }
+
+    /// <summary>A copy that shares nothing with this map.</summary>
+    public OptionMap Clone()
+    {
+        var copy = new OptionMap();
+        copy.Merge(this);
+        return copy;
     }
 
     private void Put(string key, object value)

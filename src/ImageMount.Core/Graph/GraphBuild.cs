@@ -1,0 +1,255 @@
+using ImageMount.Core.Block;
+using ImageMount.Core.Memory;
+using ImageMount.Core.Options;
+
+namespace ImageMount.Core.Graph;
+
+/// <summary>
+/// Opens the nodes of one graph and keeps account of them. Nodes are listed in the order in which they were finished:
+/// children before the node that uses them, so that closing goes backwards.
+/// </summary>
+internal sealed class GraphBuild(DriverRegistry registry)
+{
+    private readonly SourceParser _parser = new(registry);
+    private readonly List<OpenedNode> _nodes = [];
+    private readonly List<string> _warnings = [];
+
+    public IReadOnlyList<OpenedNode> Nodes => _nodes;
+
+    public SourceParser Parser => _parser;
+
+    public string[] Warnings()
+    {
+        lock (_warnings)
+        {
+            return [.. _warnings];
+        }
+    }
+
+    public void Warn(string message)
+    {
+        lock (_warnings)
+        {
+            if (!_warnings.Contains(message))
+            {
+                _warnings.Add(message);
+            }
+        }
+    }
+
+    /// <summary>Opens a node and all below it. When that fails, everything it opened is closed again.</summary>
+    public async ValueTask<OpenedNode> OpenAsync(NodeRequest request, CancellationToken cancellationToken)
+    {
+        int mark = _nodes.Count;
+        try
+        {
+            OptionMap options = request.Options.Clone();
+            NodeSettings settings = ReadSettings(options, request.Prefix);
+            request = request with { Options = options, Flags = settings.Apply(request.Flags) };
+            if (settings.Driver is null && request.IsProtocolPlace)
+            {
+                AddProtocolFromName(options, request.Prefix);
+                settings = ReadSettings(options, request.Prefix);
+            }
+
+            BlockDriver? driver = settings.Driver is null ? null : registry.Get(settings.Driver);
+            return driver?.Kind == DriverKind.Protocol
+                ? await OpenProtocolAsync(request, settings, driver, cancellationToken).ConfigureAwait(false)
+                : await OpenStackedAsync(request, settings, driver, cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            await CloseDownToAsync(mark).ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    private static NodeSettings ReadSettings(OptionMap options, string prefix)
+    {
+        var own = new OptionMap();
+        foreach (string key in OptionSchema.Of(typeof(NodeSettings)).Keys)
+        {
+            if (options.Find(key) is string value)
+            {
+                own.SetPath(key, value);
+            }
+        }
+
+        return (NodeSettings)OptionBinder.Bind(own, "a node", prefix, [typeof(NodeSettings)], [])[0];
+    }
+
+    /// <summary>"filename" alone names a protocol node: by its URI scheme, else a file.</summary>
+    private void AddProtocolFromName(OptionMap options, string prefix)
+    {
+        if (options.Get("filename") is not { } name)
+        {
+            throw new BlockException(
+                BlockErrorKind.InvalidArgument, $"'{prefix.TrimEnd('.')}' does not say where the bytes are")
+            {
+                Expected = $"'{prefix}filename', or '{prefix}driver' with its options",
+            };
+        }
+
+        options.Remove("filename");
+        OptionMap named = _parser.ParseProtocol(name);
+        named.Merge(options);
+        options.Merge(named);
+    }
+
+    private async ValueTask<OpenedNode> OpenProtocolAsync(
+        NodeRequest request, NodeSettings settings, BlockDriver driver, CancellationToken cancellationToken)
+    {
+        object bound = Bind(request, driver);
+        string? location = driver.Locate(bound) ?? (request.Options.Get("filename") is { } file
+            ? References.AsPath(file) : null);
+        string name = settings.NodeName ?? request.Options.Get("filename") ?? location ?? driver.Name;
+        string? identity = driver.Identify(bound) ?? IdentityOf(driver, location);
+        if (identity is not null)
+        {
+            Frame.RefuseLoop(request.Referrer, identity, name);
+        }
+
+        var context = new GraphContext(this, request, null, name);
+        BlockNode node = await OpenNodeAsync(request, driver, bound, context, name, cancellationToken)
+            .ConfigureAwait(false);
+        return Keep(new OpenedNode(node, driver, bound, null, location, identity));
+    }
+
+    /// <summary>Opens a format or filter: first what it stands on, then itself.</summary>
+    private async ValueTask<OpenedNode> OpenStackedAsync(
+        NodeRequest request, NodeSettings settings, BlockDriver? driver, CancellationToken cancellationToken)
+    {
+        Frame frame = Frame.Enter(request.Referrer, request.Flags, request.IsTyped);
+        frame.File = request.File
+            ?? await OpenFileAsync(request, driver, frame, cancellationToken).ConfigureAwait(false);
+        driver ??= await ProbeAsync(frame.File, cancellationToken).ConfigureAwait(false);
+        string name = settings.NodeName ?? frame.File.Node.Name;
+        object bound = Bind(request, driver);
+        var context = new GraphContext(this, request, frame, name);
+        BlockNode node = await OpenNodeAsync(request, driver, bound, context, name, cancellationToken)
+            .ConfigureAwait(false);
+        OpenedNode opened = Keep(
+            new OpenedNode(node, driver, bound, frame.File, frame.File.Location, frame.File.Identity));
+        context.CheckAllChildrenUsed(OptionSchema.Of(driver.OptionsType));
+        return opened;
+    }
+
+    private async ValueTask<OpenedNode> OpenFileAsync(
+        NodeRequest request, BlockDriver? driver, Frame frame, CancellationToken cancellationToken)
+    {
+        bool overFilter = driver?.Kind == DriverKind.Filter;
+        OptionMap options = request.Options;
+        OptionMap? file = options.GetMap("file");
+        string? name = file is null ? options.Get("file") ?? options.Get("filename") : null;
+        if (file is null && string.IsNullOrEmpty(name))
+        {
+            throw new BlockException(
+                BlockErrorKind.InvalidArgument,
+                driver is null ? "the options do not name an image" : $"{request.Subject(driver)} needs an image")
+            {
+                Expected = $"'{request.Prefix}file.filename', or '{request.Prefix}file.driver' with its options",
+            };
+        }
+
+        if (file is null)
+        {
+            options.Remove("filename");
+            file = overFilter ? _parser.Parse(name!) : _parser.ParseProtocol(name!);
+        }
+
+        return await OpenAsync(
+            new NodeRequest
+            {
+                Options = file,
+                Flags = request.Flags with { Writable = request.Flags.Writable && driver?.WritesFile != false },
+                Referrer = frame,
+                Prefix = request.Prefix + "file.",
+                IsTyped = request.IsTyped,
+                IsProtocolPlace = !overFilter,
+            },
+            cancellationToken).ConfigureAwait(false);
+    }
+
+    private static async ValueTask<BlockNode> OpenNodeAsync(
+        NodeRequest request, BlockDriver driver, object bound, GraphContext context, string name,
+        CancellationToken cancellationToken)
+    {
+        try
+        {
+            BlockDevice device = await driver.OpenAsync(context, bound, cancellationToken).ConfigureAwait(false);
+            bool isTop = request.Referrer is null;
+            return new BlockNode(name, driver.Name, device, new NodeOptions
+            {
+                ReadOnly = !request.Flags.Writable,
+
+                // The guest's durability is promised once, at the top; metadata below keeps its own order.
+                WriteThrough = isTop && request.Flags.WriteThrough,
+
+                // Formats still write their tables when asked to flush; only the wait for the disk is left out.
+                IgnoreFlush = driver.Kind == DriverKind.Protocol && request.Flags.IgnoreFlush,
+            });
+        }
+        catch (BlockException e)
+        {
+            e.Stamp(name, null);
+            throw;
+        }
+    }
+
+    /// <summary>Accounts for a node; one too many is closed here, because nobody else knows it yet.</summary>
+    private OpenedNode Keep(OpenedNode node)
+    {
+        _nodes.Add(node);
+        if (_nodes.Count > GraphLimits.MaxNodes)
+        {
+            throw BlockException.Limit("the image is made of too many nodes", _nodes.Count, GraphLimits.MaxNodes);
+        }
+
+        return node;
+    }
+
+    private static object Bind(NodeRequest request, BlockDriver driver)
+    {
+        var children = OptionSchema.Of(driver.OptionsType).Children.Select(child => child.Role).ToHashSet();
+        if (driver.Kind != DriverKind.Protocol)
+        {
+            children.Add("file");
+        }
+
+        return OptionBinder.Bind(
+            request.Options, request.Subject(driver), request.Prefix, [driver.OptionsType, typeof(NodeSettings)],
+            children)[0];
+    }
+
+    private static string? IdentityOf(BlockDriver driver, string? location) => location is null ? null
+        : $"{driver.Name}:{(References.IsUri(location) ? location : HostPath.Resolve(location))}";
+
+    private async ValueTask<BlockDriver> ProbeAsync(OpenedNode file, CancellationToken cancellationToken)
+    {
+        BlockNode node = file.Node;
+        using BufferLease head = BufferPool.Shared.Rent((int)Math.Min(node.Length, ProbeInput.HeadSize));
+        using BufferLease tail = BufferPool.Shared.Rent((int)Math.Min(node.Length, ProbeInput.TailSize));
+        await node.ReadAsync(0, head.Memory, cancellationToken).ConfigureAwait(false);
+        await node.ReadAsync(node.Length - tail.Memory.Length, tail.Memory, cancellationToken).ConfigureAwait(false);
+        string fileName = Path.GetFileName(file.Location) ?? "";
+        return registry.Probe(new ProbeInput(head.Span, tail.Span, node.Length, fileName)) ?? registry.Get("raw");
+    }
+
+    /// <summary>Closes what was opened after a moment, users first. The failure that led here is the one to report.</summary>
+    private async ValueTask CloseDownToAsync(int mark)
+    {
+        for (int i = _nodes.Count - 1; i >= mark; i--)
+        {
+            try
+            {
+                await _nodes[i].Node.CloseAsync().ConfigureAwait(false);
+            }
+            catch (BlockException e)
+            {
+                Warn($"closing after a failure: {e.Describe()}");
+            }
+        }
+
+        _nodes.RemoveRange(mark, _nodes.Count - mark);
+    }
+}
