@@ -55,12 +55,6 @@ public abstract class BlockDriver
     /// </summary>
     public virtual string? Locate(object options) => null;
 
-    /// <summary>
-    /// Protocols: a string that is equal for two ways to reach the same bytes (device and inode number), so that an
-    /// image that refers to itself is recognised before it is opened twice. Null: the options decide. Must not throw.
-    /// </summary>
-    public virtual string? Identify(object options) => null;
-
     /// <summary>Opens a device. <paramref name="options"/> is an instance of <see cref="OptionsType"/>.</summary>
     public abstract ValueTask<BlockDevice> OpenAsync(OpenContext context, object options, CancellationToken cancellationToken);
 }

@@ -103,16 +103,17 @@ internal sealed class GraphBuild(DriverRegistry registry)
         string? location = driver.Locate(bound) ?? (request.Options.Get("filename") is { } file
             ? References.AsPath(file) : null);
         string name = settings.NodeName ?? request.Options.Get("filename") ?? location ?? driver.Name;
-        string? identity = driver.Identify(bound) ?? IdentityOf(driver, location);
-        if (identity is not null)
-        {
-            Frame.RefuseLoop(request.Referrer, identity, name);
-        }
-
+        // By path before opening, because opening an image twice would first fail on our own lock; by what the device
+        // knows afterwards, because hard links have no common path.
+        string? place = PlaceOf(driver, location);
+        Frame.RefuseLoop(request.Referrer, place, null, name);
         var context = new GraphContext(this, request, null, name);
         BlockNode node = await OpenNodeAsync(request, driver, bound, context, name, cancellationToken)
             .ConfigureAwait(false);
-        return Keep(new OpenedNode(node, driver, bound, null, location, identity));
+        string? identity = (node.Device as IHasIdentity)?.Identity;
+        OpenedNode opened = Keep(new OpenedNode(node, driver, bound, null, location, place, identity));
+        Frame.RefuseLoop(request.Referrer, place, identity, name);
+        return opened;
     }
 
     /// <summary>Opens a format or filter: first what it stands on, then itself.</summary>
@@ -129,7 +130,7 @@ internal sealed class GraphBuild(DriverRegistry registry)
         BlockNode node = await OpenNodeAsync(request, driver, bound, context, name, cancellationToken)
             .ConfigureAwait(false);
         OpenedNode opened = Keep(
-            new OpenedNode(node, driver, bound, frame.File, frame.File.Location, frame.File.Identity));
+            new OpenedNode(node, driver, bound, frame.File, frame.File.Location, frame.File.Place, frame.File.Identity));
         context.CheckAllChildrenUsed(OptionSchema.Of(driver.OptionsType));
         return opened;
     }
@@ -221,7 +222,7 @@ internal sealed class GraphBuild(DriverRegistry registry)
             children)[0];
     }
 
-    private static string? IdentityOf(BlockDriver driver, string? location) => location is null ? null
+    private static string? PlaceOf(BlockDriver driver, string? location) => location is null ? null
         : $"{driver.Name}:{(References.IsUri(location) ? location : HostPath.Resolve(location))}";
 
     private async ValueTask<BlockDriver> ProbeAsync(OpenedNode file, CancellationToken cancellationToken)

@@ -43,7 +43,7 @@ public sealed class GraphOpener(DriverRegistry registry)
         }
 
         var build = new GraphBuild(registry);
-        var below = new OpenedNode(file, new ForeignDriver(file.Driver), new object(), null, location, null);
+        var below = new OpenedNode(file, new ForeignDriver(file.Driver), new object(), null, location, null, null);
         OpenedNode root = await build
             .OpenAsync(new NodeRequest { Options = image, Flags = flags, File = below }, cancellationToken)
             .ConfigureAwait(false);

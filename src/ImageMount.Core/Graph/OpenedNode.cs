@@ -9,9 +9,11 @@ namespace ImageMount.Core.Graph;
 /// <param name="Options">The bound options, an instance of the driver's record.</param>
 /// <param name="File">Its "file" child; null for protocols.</param>
 /// <param name="Location">Path or URI of the bytes at the bottom of the "file" children, where known.</param>
-/// <param name="Identity">What tells those bytes from others, where known.</param>
+/// <param name="Place">Driver and location with links followed, where known: known before anything is opened.</param>
+/// <param name="Identity">What the device says it is (<see cref="IHasIdentity"/>), where it does.</param>
 internal sealed record OpenedNode(
-    BlockNode Node, BlockDriver Driver, object Options, OpenedNode? File, string? Location, string? Identity);
+    BlockNode Node, BlockDriver Driver, object Options, OpenedNode? File, string? Location, string? Place,
+    string? Identity);
 
 /// <summary>
 /// An image that is being opened, linked to the one that refers to it: where depth is counted, loops are found, and
@@ -77,11 +79,12 @@ internal sealed class Frame
     }
 
     /// <summary>Refuses bytes that an image in the ancestry is made of.</summary>
-    public static void RefuseLoop(Frame? frame, string identity, string name)
+    public static void RefuseLoop(Frame? frame, string? place, string? identity, string name)
     {
         for (Frame? at = frame; at is not null; at = at.Referrer)
         {
-            if (at.File?.Identity == identity)
+            if ((place is not null && at.File?.Place == place)
+                || (identity is not null && at.File?.Identity == identity))
             {
                 throw new BlockException(
                     BlockErrorKind.InvalidData, $"the image refers to itself: {frame!.Chain(name)}");
