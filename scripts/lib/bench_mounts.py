@@ -22,7 +22,8 @@ def run(command, seconds=60, environment=None):
                                text=True, env=environment, start_new_session=True)
     try:
         output, errors = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
+    except BaseException:
+        # Also on Ctrl-C and SIGTERM: a load generator must not go on by itself.
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise
