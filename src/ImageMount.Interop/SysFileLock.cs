@@ -66,7 +66,7 @@ public static unsafe partial class SysFileLock
         public int Pid;
     }
 
-    // SAFETY: the structure lives on the caller's stack for the duration of the call. fcntl(2) is variadic; see SysOpen.
+    // SAFETY: the structure lives on the caller's stack during the call. fcntl(2) is variadic; see SysOpen.
     [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
     private static partial int NativeFcntl(int fd, int command, Flock* record);
 }

@@ -8,7 +8,7 @@ public static partial class SysLseek
     public const int SEEK_DATA = 3;
     public const int SEEK_HOLE = 4;
 
-    /// <summary>The offset found, or -errno; -ENXIO: no data (or nothing at all) from here to the end of the file.</summary>
+    /// <summary>The offset found, or -errno; -ENXIO: no data from here to the end of the file.</summary>
     public static long Seek(int fd, long offset, int whence)
     {
         while (true)
