@@ -61,6 +61,10 @@ public static class OptionSyntax
         {
             throw new BlockException(BlockErrorKind.InvalidArgument, $"the JSON is not valid: {e.Message}", e);
         }
+        catch (ArgumentException e)
+        {
+            throw NotUnicode(e); // half a surrogate pair in the text itself
+        }
 
         using (document)
         {
@@ -96,7 +100,7 @@ public static class OptionSyntax
             {
                 foreach (JsonProperty property in step.Element.EnumerateObject())
                 {
-                    Add(result, work, step.Prefix + property.Name, property.Value);
+                    Add(result, work, step.Prefix + NameOf(property), property.Value);
                 }
             }
         }
@@ -140,10 +144,25 @@ public static class OptionSyntax
         }
         catch (InvalidOperationException e)
         {
-            // A string with half a surrogate pair parses, but has no text.
-            throw new BlockException(BlockErrorKind.InvalidArgument, "the JSON has a string that is not Unicode", e);
+            throw NotUnicode(e);
         }
     }
+
+    private static string NameOf(JsonProperty property)
+    {
+        try
+        {
+            return property.Name;
+        }
+        catch (InvalidOperationException e)
+        {
+            throw NotUnicode(e);
+        }
+    }
+
+    /// <summary>A string with half a surrogate pair parses, but has no text.</summary>
+    private static BlockException NotUnicode(Exception e) =>
+        new(BlockErrorKind.InvalidArgument, "the JSON has a string that is not Unicode", e);
 
     private static string TakePair(string text, ref int at)
     {

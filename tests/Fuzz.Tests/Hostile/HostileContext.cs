@@ -1,0 +1,61 @@
+using ImageMount.Core.Block;
+using ImageMount.Core.Graph;
+
+namespace ImageMount.Fuzz.Tests.Hostile;
+
+/// <summary>Opens an image from memory; what it refers to is found among its companions, or not at all.</summary>
+public sealed class HostileContext(SeedImage image, byte[] bytes, bool writable) : OpenContext
+{
+    private const long MaxGrowth = 64 << 20;
+    private readonly List<BlockNode> _children = [];
+    private BlockNode? _file;
+
+    public override OpenFlags Flags { get; } = new() { Writable = writable, Locking = LockingMode.Off };
+
+    public override string NodeName => image.Name;
+
+    public override BlockNode File => _file ??= Track(new BlockNode(
+        image.Name, "memory", new MemoryDisk(bytes, bytes.Length + MaxGrowth), new NodeOptions { ReadOnly = !writable }));
+
+    /// <summary>Warnings are for people; here they are only counted.</summary>
+    public int Warnings { get; private set; }
+
+    public override ValueTask<BlockNode?> OpenChildAsync(
+        string role, string? reference, string? driver, bool childWritable, CancellationToken cancellationToken)
+    {
+        if (_children.Count >= GraphLimits.MaxNodes)
+        {
+            throw BlockException.Limit("too many nodes", _children.Count + 1, GraphLimits.MaxNodes);
+        }
+
+        if (reference is null || !image.Companions.TryGetValue(reference, out byte[]? content))
+        {
+            throw new BlockException(BlockErrorKind.NotFound, $"no such file: {reference}");
+        }
+
+        content = (byte[])content.Clone();
+        return new(Track(new BlockNode(
+            reference, "memory", new MemoryDisk(content, content.Length + MaxGrowth),
+            new NodeOptions { ReadOnly = !childWritable })));
+    }
+
+    public override bool HasChildOptions(string role) => false;
+
+    public override string ResolveReference(string reference) => reference;
+
+    public override void Warn(string message) => Warnings++;
+
+    public async ValueTask CloseAllAsync()
+    {
+        foreach (BlockNode child in _children)
+        {
+            await child.CloseAsync();
+        }
+    }
+
+    private BlockNode Track(BlockNode node)
+    {
+        _children.Add(node);
+        return node;
+    }
+}
