@@ -44,6 +44,16 @@ public sealed record CoherenceRules(bool PageCache, bool DelayedWrites, DiskFile
 public sealed class Coherence(CoherenceRules rules, IReadOnlyList<DiskFile> files)
 {
     private readonly Lock _lock = new();
+    private CoherenceRules _rules = rules;
+
+    /// <summary>The kernel will not pass the file through after all.</summary>
+    public void DisablePassthrough()
+    {
+        lock (_lock)
+        {
+            _rules = _rules with { Passthrough = null };
+        }
+    }
 
     /// <summary>Decides how to open, and counts the open file. Undone by <see cref="Close"/>.</summary>
     public OpenPlan Open(DiskFile file, bool reads, bool writes)
@@ -51,14 +61,14 @@ public sealed class Coherence(CoherenceRules rules, IReadOnlyList<DiskFile> file
         lock (_lock)
         {
             CoherenceState state = file.Coherence;
-            if (ReferenceEquals(file, rules.Passthrough) && !writes)
+            if (ReferenceEquals(file, _rules.Passthrough) && !writes)
             {
                 state.PassthroughReaders++;
                 return new(OpenCaching.Passthrough, true, CachedWritersBeside(file));
             }
 
-            bool direct = !rules.PageCache
-                || ReferenceEquals(file, rules.Passthrough)
+            bool direct = !_rules.PageCache
+                || ReferenceEquals(file, _rules.Passthrough)
                 || (writes && !reads)
                 || Conflicts(file, writes);
             List<DiskFile> writeBack = CachedWritersBeside(file);
@@ -127,7 +137,7 @@ public sealed class Coherence(CoherenceRules rules, IReadOnlyList<DiskFile> file
     {
         lock (_lock)
         {
-            return rules.DelayedWrites && file.Coherence.CachedWriters > 0;
+            return _rules.DelayedWrites && file.Coherence.CachedWriters > 0;
         }
     }
 

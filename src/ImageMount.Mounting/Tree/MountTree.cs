@@ -14,8 +14,11 @@ public sealed record MountTreeOptions
     /// <summary>Show the disk alone, as the root: the mount point is a regular file.</summary>
     public bool IsSingleFile { get; init; }
 
-    /// <summary>The node whose image's internal snapshots are shown; null: none.</summary>
-    public BlockNode? SnapshotSource { get; init; }
+    /// <summary>The image's internal snapshots.</summary>
+    public IReadOnlyList<SnapshotInfo> Snapshots { get; init; } = [];
+
+    /// <summary>Opens one of them as a read-only node, which somebody else closes.</summary>
+    public Func<SnapshotInfo, CancellationToken, ValueTask<BlockNode>>? OpenSnapshot { get; init; }
 
     /// <summary>Files of .imgmount by name, each with what makes its text.</summary>
     public IReadOnlyList<(string Name, Func<IAsyncEnumerable<ReadOnlyMemory<byte>>> Source)> Reports { get; init; } = [];
@@ -32,12 +35,11 @@ public sealed class MountTree
     public const string DiskName = "disk.raw";
 
     private readonly Lock _lock = new();
-    private readonly List<BlockNode> _snapshotNodes = [];
-    private readonly DiskFilePolicy _policy;
+    private readonly MountTreeOptions _options;
     private TreeNode[] _nodes = new TreeNode[16];
     private int _count;
 
-    private MountTree(DiskFilePolicy policy) => _policy = policy;
+    private MountTree(MountTreeOptions options) => _options = options;
 
     /// <summary>Node 1: a directory, or the disk itself.</summary>
     public TreeNode Root { get; private set; } = null!;
@@ -59,7 +61,7 @@ public sealed class MountTree
     public static async ValueTask<MountTree> CreateAsync(
         BlockNode disk, MountTreeOptions options, CancellationToken cancellationToken = default)
     {
-        var tree = new MountTree(options.Policy);
+        var tree = new MountTree(options);
         if (options.IsSingleFile)
         {
             tree.Disk = new DiskFile("", null, disk, options.Policy);
@@ -77,7 +79,7 @@ public sealed class MountTree
         tree.Disk = files[0];
         tree.DiskFiles = files;
         var entries = new List<TreeNode>(files);
-        if (tree.MakeSnapshots(root, options.SnapshotSource) is { } snapshots)
+        if (tree.MakeSnapshots(root) is { } snapshots)
         {
             entries.Add(snapshots);
         }
@@ -97,22 +99,6 @@ public sealed class MountTree
         TreeNode[] nodes = Volatile.Read(ref _nodes);
         ulong index = id - 1;
         return index < (ulong)nodes.Length ? nodes[index] : null;
-    }
-
-    /// <summary>Closes the snapshots that were opened. The disk itself belongs to the graph.</summary>
-    public async ValueTask CloseAsync()
-    {
-        BlockNode[] nodes;
-        lock (_lock)
-        {
-            nodes = [.. _snapshotNodes];
-            _snapshotNodes.Clear();
-        }
-
-        foreach (BlockNode node in nodes)
-        {
-            await node.CloseAsync().ConfigureAwait(false);
-        }
     }
 
     private T Adopt<T>(T node)
@@ -154,44 +140,25 @@ public sealed class MountTree
         return directory;
     }
 
-    private TreeDirectory? MakeSnapshots(TreeDirectory root, BlockNode? sourceNode)
+    private TreeDirectory? MakeSnapshots(TreeDirectory root)
     {
-        if (sourceNode?.Device is not ISnapshotSource source || source.Snapshots.Count == 0)
+        if (_options.Snapshots.Count == 0 || _options.OpenSnapshot is null)
         {
             return null;
         }
 
         TreeDirectory directory = Adopt(new TreeDirectory("snapshots", root));
-        IReadOnlyList<string> names = SnapshotNames.Make(source.Snapshots);
-        directory.SetEntries([.. source.Snapshots.Select((snapshot, i) => Adopt(new TreeDirectory(
-            names[i], directory,
-            (self, cancellationToken) => OpenSnapshotAsync(self, sourceNode, source, snapshot, cancellationToken))))]);
+        IReadOnlyList<string> names = SnapshotNames.Make(_options.Snapshots);
+        directory.SetEntries([.. _options.Snapshots.Select((snapshot, i) => Adopt(new TreeDirectory(
+            names[i], directory, (self, cancellationToken) => OpenSnapshotAsync(self, snapshot, cancellationToken))))]);
         return directory;
     }
 
     private async ValueTask<IReadOnlyList<TreeNode>> OpenSnapshotAsync(
-        TreeDirectory directory, BlockNode sourceNode, ISnapshotSource source, SnapshotInfo snapshot,
-        CancellationToken cancellationToken)
+        TreeDirectory directory, SnapshotInfo snapshot, CancellationToken cancellationToken)
     {
-        BlockDevice device = await source.OpenSnapshotAsync(snapshot, cancellationToken).ConfigureAwait(false);
-        var node = new BlockNode(
-            $"{sourceNode.Name} (snapshot {snapshot.Name})", sourceNode.Driver, device, new NodeOptions { ReadOnly = true });
-        PartitionTable table;
-        try
-        {
-            table = await PartitionScanner.ScanAsync(node, cancellationToken).ConfigureAwait(false);
-        }
-        catch
-        {
-            await node.CloseAsync().ConfigureAwait(false);
-            throw;
-        }
-
-        lock (_lock)
-        {
-            _snapshotNodes.Add(node);
-        }
-
-        return MakeDiskFiles(directory, node, table, _policy with { ReadOnly = true });
+        BlockNode node = await _options.OpenSnapshot!(snapshot, cancellationToken).ConfigureAwait(false);
+        PartitionTable table = await PartitionScanner.ScanAsync(node, cancellationToken).ConfigureAwait(false);
+        return MakeDiskFiles(directory, node, table, _options.Policy with { ReadOnly = true });
     }
 }
