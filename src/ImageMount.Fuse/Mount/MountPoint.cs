@@ -17,7 +17,7 @@ public sealed record MountPoint(string Path, uint RootMode)
     /// <exception cref="FuseMountException">Says what is wrong and what to do.</exception>
     public static MountPoint Check(string path, bool allowNonEmpty = false)
     {
-        string full = Resolve(System.IO.Path.GetFullPath(path));
+        string full = ResolvePath(path);
         int result = Stat.TryGet(full, out StatInfo info);
         switch (-result)
         {
@@ -58,6 +58,10 @@ public sealed record MountPoint(string Path, uint RootMode)
         }
         return new MountPoint(full, FuseMode.S_IFDIR);
     }
+
+    /// <summary>The absolute path with symlinks resolved, as the mount table has it; works for a dead mount too, and for
+    /// what does not exist.</summary>
+    public static string ResolvePath(string path) => Resolve(System.IO.Path.GetFullPath(path));
 
     private static bool IsEmpty(string directory)
     {

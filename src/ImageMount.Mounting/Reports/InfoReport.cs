@@ -1,6 +1,7 @@
 using System.Text.Json;
 using ImageMount.Core.Block;
 using ImageMount.Core.Info;
+using ImageMount.Mounting.Partitions;
 
 namespace ImageMount.Mounting.Reports;
 
@@ -38,8 +39,8 @@ public static class InfoReport
         return info;
     }
 
-    /// <summary>Writes one ImageInfo object.</summary>
-    public static void Write(Utf8JsonWriter json, DeviceInfo info)
+    /// <summary>Writes one ImageInfo object; <paramref name="more"/> may add keys at its end.</summary>
+    public static void Write(Utf8JsonWriter json, DeviceInfo info, Action<Utf8JsonWriter>? more = null)
     {
         json.WriteStartObject();
         WriteOptional(json, "backing-filename-format", info.BackingFormat);
@@ -55,7 +56,36 @@ public static class InfoReport
         WriteOptional(json, "full-backing-filename", info.FullBackingFileName);
         WriteOptional(json, "backing-filename", info.BackingFileName);
         json.WriteBoolean("dirty-flag", info.DirtyFlag ?? false);
+        more?.Invoke(json);
         json.WriteEndObject();
+    }
+
+    /// <summary>Writes the keys "partitions" and "warnings", which qemu-img does not have.</summary>
+    public static void WritePartitions(Utf8JsonWriter json, PartitionTable table)
+    {
+        json.WriteString("partition-table", table.Scheme.ToString().ToLowerInvariant());
+        json.WriteStartArray("partitions");
+        foreach (Partition partition in table.Partitions)
+        {
+            json.WriteStartObject();
+            json.WriteNumber("number", partition.Number);
+            json.WriteNumber("start", partition.Offset);
+            json.WriteNumber("size", partition.Size);
+            json.WriteString("type", partition.TypeId);
+            WriteOptional(json, "type-name", partition.TypeName);
+            json.WriteString("name", partition.Name);
+            json.WriteBoolean("bootable", partition.IsBootable);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteStartArray("warnings");
+        foreach (string warning in table.Warnings)
+        {
+            json.WriteStringValue(warning);
+        }
+
+        json.WriteEndArray();
     }
 
     /// <summary>The child that plays a role, or null.</summary>
