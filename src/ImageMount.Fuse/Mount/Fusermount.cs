@@ -20,9 +20,10 @@ internal static class Fusermount
     }
 
     /// <summary>Starts it; the caller waits and disposes.</summary>
-    public static Process Start(string mountPoint, IEnumerable<string> arguments, string? commFd)
+    public static Process Start(
+        string mountPoint, IEnumerable<string> arguments, string? commFd, string program = Program)
     {
-        var start = new ProcessStartInfo(Program, arguments)
+        var start = new ProcessStartInfo(program, arguments)
         {
             UseShellExecute = false,
             RedirectStandardError = true,
@@ -39,7 +40,7 @@ internal static class Fusermount
         {
             throw new FuseMountException(
                 FuseMountFailure.NoFusermount, mountPoint,
-                $"{Program} cannot be started ({e.Message}); mounting as an ordinary user needs it. "
+                $"{program} cannot be started ({e.Message}); mounting as an ordinary user needs it. "
                 + "Install it (Debian: apt install fuse3), or run as root.", e);
         }
     }

@@ -48,12 +48,8 @@ internal sealed class ThreadTransport : IFuseTransport
     {
         for (int i = 1; i < _workers.Length; i++)
         {
-            SafeFileHandle? clone = CloneDevice();
-            if (clone is null)
-            {
-                break; // fewer workers; one is enough to serve
-            }
-            _workers[i] = new Worker(this, i, clone);
+            // Who may not open /dev/fuse (fusermount3 did it for us) shares the first descriptor.
+            _workers[i] = new Worker(this, i, CloneDevice() ?? _workers[0].Device);
             Launch(_workers[i]);
         }
     }
@@ -86,10 +82,9 @@ internal sealed class ThreadTransport : IFuseTransport
 
     private unsafe SafeFileHandle? CloneDevice()
     {
-        SafeFileHandle? clone = SysOpen.TryOpen("/dev/fuse", SysOpen.O_RDWR, out int errno);
+        SafeFileHandle? clone = SysOpen.TryOpen("/dev/fuse", SysOpen.O_RDWR, out _);
         if (clone is null)
         {
-            _options.Warning?.Invoke($"/dev/fuse cannot be opened again ({Errno.Format(errno)}): fewer workers.", null);
             return null;
         }
         uint original = (uint)_workers[0].Descriptor;
@@ -97,7 +92,7 @@ internal sealed class ThreadTransport : IFuseTransport
         int result = SysIoctl.Ioctl((int)clone.DangerousGetHandle(), FuseConstants.FUSE_DEV_IOC_CLONE, &original);
         if (result < 0)
         {
-            _options.Warning?.Invoke($"/dev/fuse cannot be cloned ({Errno.Format(result)}): fewer workers.", null);
+            _options.Warning?.Invoke($"/dev/fuse cannot be cloned: {Errno.Format(result)}.", null);
             clone.Dispose();
             return null;
         }
@@ -121,6 +116,8 @@ internal sealed class ThreadTransport : IFuseTransport
     private sealed class Worker(ThreadTransport transport, int index, SafeFileHandle device) : IFuseReplySink
     {
         public int Index => index;
+
+        public SafeFileHandle Device => device;
 
         /// <summary>Open as long as the transport is not disposed, which is after the last reply.</summary>
         public int Descriptor { get; } = (int)device.DangerousGetHandle();
