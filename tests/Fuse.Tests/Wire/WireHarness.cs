@@ -12,8 +12,9 @@ internal sealed class WireHarness : IFuseReplySink, IFuseConnection, IDisposable
     public const int Capacity = 128 << 10;
 
     private readonly FuseRequestPool _pool = new(Capacity + 4096, byteLimit: 4 << 20, workers: 2);
-    private readonly Lock _lock = new();
+    private readonly object _lock = new();
     private readonly List<byte[]> _replies = [];
+    private readonly List<ulong> _recycled = [];
     private ulong _unique = 100;
 
     public WireHarness(FuseFileSystem fileSystem, FuseSessionOptions? options = null, bool initialize = true)
@@ -35,7 +36,16 @@ internal sealed class WireHarness : IFuseReplySink, IFuseConnection, IDisposable
     public List<string> Warnings { get; } = [];
 
     /// <summary>Buffers handed back after a suspension.</summary>
-    public int Recycled { get; private set; }
+    public int Recycled
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _recycled.Count;
+            }
+        }
+    }
 
     public FuseConnectionInfo Info => Server.Info!;
 
@@ -72,6 +82,19 @@ internal sealed class WireHarness : IFuseReplySink, IFuseConnection, IDisposable
         }
     }
 
+    /// <summary>Waits until request <paramref name="unique"/> was answered and its place given back; the reply.</summary>
+    public byte[] Await(ulong unique)
+    {
+        lock (_lock)
+        {
+            while (!_recycled.Contains(unique))
+            {
+                Assert.True(Monitor.Wait(_lock, TimeSpan.FromSeconds(30)), $"request {unique} was never finished");
+            }
+        }
+        return ReplyTo(unique)!;
+    }
+
     public int ReplyCount
     {
         get
@@ -99,8 +122,13 @@ internal sealed class WireHarness : IFuseReplySink, IFuseConnection, IDisposable
 
     void IFuseReplySink.Recycle(FuseRequest request)
     {
+        ulong unique = request.Unique;
         _pool.Return(request);
-        Recycled++;
+        lock (_lock)
+        {
+            _recycled.Add(unique);
+            Monitor.PulseAll(_lock);
+        }
     }
 
     int IFuseConnection.NotifyInvalidateInode(ulong inode, long offset, long length) => 0;
