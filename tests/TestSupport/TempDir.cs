@@ -6,6 +6,9 @@ public sealed class TempDir : IDisposable
     /// <summary>Makes the folder under $TMPDIR.</summary>
     public TempDir() => Path = Directory.CreateTempSubdirectory("imgmount-test-").FullName;
 
+    /// <summary>Makes a folder inside another test folder, which removes it too.</summary>
+    public TempDir(TempDir parent, string name) => Path = Directory.CreateDirectory(parent.File(name)).FullName;
+
     /// <summary>The folder.</summary>
     public string Path { get; }
 
