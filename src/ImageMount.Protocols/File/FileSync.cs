@@ -14,6 +14,9 @@ namespace ImageMount.Protocols.Files;
 /// </remarks>
 internal sealed class FileSync(int fd, string name)
 {
+    private const string Hint =
+        "What was written since the last flush may be lost. Close the image, mend the storage, then check the image.";
+
     private readonly Lock _one = new();
     private long _asked;
     private long _served;
@@ -28,9 +31,7 @@ internal sealed class FileSync(int fd, string name)
         {
             if (_failed != 0)
             {
-                throw HostErrors.Make(
-                    _failed, "an earlier flush failed, and what it should have made durable is lost", name,
-                    hint: "Close the image, mend the storage, then check the image before using it again.");
+                throw HostErrors.Make(_failed, "cannot flush to disk, because an earlier flush failed", name, hint: Hint);
             }
 
             if (_served >= ticket)
@@ -42,7 +43,7 @@ internal sealed class FileSync(int fd, string name)
             _failed = -SysFdatasync.Sync(fd);
             if (_failed != 0)
             {
-                throw HostErrors.Make(_failed, "cannot flush to disk", name);
+                throw HostErrors.Make(_failed, "cannot flush to disk", name, hint: Hint);
             }
 
             _served = covered;

@@ -150,27 +150,36 @@ internal static class LockHolders
         }
     }
 
-    /// <summary>Where imgmount shows an image: its mounts have the type fuse.imgmount and the image as source.</summary>
+    /// <summary>The mount of imgmount that shows an image, or null.</summary>
     private static string? MountPointOf(string path)
     {
         try
         {
-            string full = Path.GetFullPath(path);
-            foreach (string line in File.ReadLines("/proc/self/mountinfo"))
-            {
-                // "36 25 0:52 / /mnt/x rw,relatime shared:1 - fuse.imgmount /disk.qcow2 rw,user_id=0"
-                string[] halves = line.Split(" - ", 2);
-                string[] left = halves[0].Split(' ');
-                string[] right = halves.Length == 2 ? halves[1].Split(' ') : [];
-                if (right.Length >= 2 && left.Length >= 5 && right[0] == "fuse.imgmount" && Unescape(right[1]) == full)
-                {
-                    return Unescape(left[4]);
-                }
-            }
+            return FindMount(File.ReadLines("/proc/self/mountinfo"), Path.GetFullPath(path));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // The pid has to do.
+            return null; // The pid has to do.
+        }
+    }
+
+    /// <summary>imgmount's mounts have the type fuse.imgmount, and the image as their source.</summary>
+    /// <param name="mountInfo">Lines such as
+    /// "36 25 0:52 / /mnt/x rw,relatime shared:1 - fuse.imgmount /disk.qcow2 rw,user_id=0" (proc_pid_mountinfo(5)).
+    /// </param>
+    /// <param name="fullPath">Of the image.</param>
+    internal static string? FindMount(IEnumerable<string> mountInfo, string fullPath)
+    {
+        foreach (string line in mountInfo)
+        {
+            string[] halves = line.Split(" - ", 2);
+            string[] left = halves[0].Split(' ');
+            string[] right = halves.Length == 2 ? halves[1].Split(' ') : [];
+            if (right.Length >= 2 && left.Length >= 5
+                && right[0] == "fuse.imgmount" && Unescape(right[1]) == fullPath)
+            {
+                return Unescape(left[4]);
+            }
         }
 
         return null;

@@ -127,15 +127,12 @@ public sealed class FileReadWriteTests(ITestOutputHelper output) : FileTestBase(
         Assert.Equal(Pattern(5000), await ReadAsync(node, 0, 5000));
     }
 
-    [SkippableTheory]
+    [Theory]
     [InlineData(false, 4096)]
     [InlineData(true, 4096)]
     [InlineData(true, 1 << 20)]
     public void File_warm_requests_allocate_nothing(bool direct, int size)
     {
-#if DEBUG
-        Skip.If(direct, "an async method of a debug build is a heap object, and aligned writes pass through one");
-#endif
         BlockNode node = Open(NewFile(Pattern(4 << 20)), Writable with { Direct = direct });
         Assert.Equal(direct, IsDirect(node));
         using BufferLease lease = BufferPool.Shared.Rent(size);
@@ -193,6 +190,13 @@ public sealed class FileReadWriteTests(ITestOutputHelper output) : FileTestBase(
             long offset = (long)i * buffer.Length % node.Length;
             ValueTask read = node.ReadAsync(offset, buffer);
             Assert.True(read.IsCompletedSuccessfully);
+#if DEBUG
+            if (node.Limits.RequestAlignment > 1)
+            {
+                // Aligned writes pass through an async method, which debug builds turn into an object on the heap.
+                continue;
+            }
+#endif
             ValueTask write = node.WriteAsync(offset, buffer);
             Assert.True(write.IsCompletedSuccessfully);
         }

@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
 using ImageMount.Protocols.Files;
+using ImageMount.TestSupport;
 using Xunit;
 using Xunit.Abstractions;
 using DriverOptions = ImageMount.Protocols.Files.FileOptions;
@@ -118,7 +119,7 @@ public abstract class FileTestBase(ITestOutputHelper output) : IAsyncLifetime
     /// <summary>Mounts a file system of its own; skips where that is not allowed.</summary>
     protected string Mount(string type, string source, string options)
     {
-        Skip.If(Environment.UserName != "root", "needs root to mount");
+        Require.Root();
         string folder = NewFolder();
         (int code, string text) = Run("mount", "-t", type, "-o", options, source, folder);
         Skip.If(code != 0, $"cannot mount {type}: {text}");
@@ -129,7 +130,7 @@ public abstract class FileTestBase(ITestOutputHelper output) : IAsyncLifetime
     /// <summary>A loop device over a file; skips where there is none.</summary>
     protected string NewLoop(string file)
     {
-        Skip.If(Environment.UserName != "root", "needs root for a loop device");
+        Require.Root();
         (int code, string text) = Run("losetup", "--show", "-f", file);
         Skip.If(code != 0, $"no loop device: {text}");
         string device = text.Trim();
@@ -140,23 +141,14 @@ public abstract class FileTestBase(ITestOutputHelper output) : IAsyncLifetime
     /// <summary>Runs a program to its end: exit code, and both outputs together.</summary>
     protected static (int Code, string Text) Run(string program, params string[] arguments)
     {
-        using Process process = Launch(program, arguments);
-        process.StandardInput.Close();
-        Task<string> error = process.StandardError.ReadToEndAsync();
-        string text = process.StandardOutput.ReadToEnd();
-        if (!process.WaitForExit(60_000))
-        {
-            process.Kill();
-            throw new TimeoutException($"{program} does not end");
-        }
-
-        return (process.ExitCode, text + error.Result);
+        ToolResult result = Qemu.Run(program, arguments);
+        return (result.ExitCode, result.All);
     }
 
     /// <summary>Starts qemu-io and waits until it has the image open: it answers a question about it.</summary>
     protected async Task<Process> StartQemuIoAsync(params string[] arguments)
     {
-        RequireTool("qemu-io");
+        Require.Tool("qemu-io");
         return await StartAsync("qemu-io", arguments);
     }
 
@@ -176,14 +168,10 @@ public abstract class FileTestBase(ITestOutputHelper output) : IAsyncLifetime
         return process;
     }
 
-    protected static void RequireTool(string name) =>
-        Skip.If(!Array.Exists(["/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/"], d => File.Exists(d + name)),
-            $"{name} is not installed (scripts/setup installs it)");
-
     /// <summary>Checks file permissions as another user for the rest of this thread's work; root only.</summary>
     protected static void AsUser(uint uid, Action action)
     {
-        Skip.If(Environment.UserName != "root", "needs root to become somebody else");
+        Require.Root();
         _ = NativeSetFsUid(uid);
         try
         {
