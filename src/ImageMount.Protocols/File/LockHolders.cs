@@ -120,7 +120,7 @@ internal static class LockHolders
     {
         if (pid == Environment.ProcessId)
         {
-            return "this program itself, which opened it already";
+            return "this program itself";
         }
 
         string program = ProgramName(pid);
