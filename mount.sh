@@ -71,8 +71,9 @@ publish() {
   [ -t 2 ] && say "building imgmount (once; later runs start at once)"
   # --artifacts-path keeps these outputs apart from those of 'dotnet build', whose restore differs (no runtime id).
   # ReadyToRun: machine code is made now rather than at every start. No node or server process stays behind.
+  # Invariant globalization: the SDK refuses to start where libicu is missing, as on a minimal Debian.
   MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_USE_MSBUILD_SERVER=0 MSBUILDTERMINALLOGGER=off \
-  DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 \
+  DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 \
     "$dotnet" publish "$here/src/ImageMount.Cli/ImageMount.Cli.csproj" --nologo -v quiet -c Release \
       --use-current-runtime --no-self-contained -p:PublishReadyToRun=true -p:UseSharedCompilation=false \
       --artifacts-path "$builds/artifacts" -o "$1.part" >"$log" 2>&1 </dev/null || {

@@ -12,6 +12,8 @@ export DOTNET_CLI_USE_MSBUILD_SERVER=0
 export UseSharedCompilation=false
 export DOTNET_CLI_TELEMETRY_OPTOUT=1
 export DOTNET_NOLOGO=1
+# The SDK refuses to start where libicu is missing, as on a minimal Debian; nothing here depends on cultures.
+export DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1
 # Our output is read by people and by scripts: no colours or cursor movements from the tools below.
 export DOTNET_CLI_UI_LANGUAGE=en
 export MSBUILDTERMINALLOGGER=off

@@ -91,12 +91,10 @@ class Ours:
             raise BenchError("imgmount's process is still there after 'imgmount umount'")
 
     def statistics(self, point):
-        """(requests, heap bytes allocated) since the mount, when the mount tells."""
-        try:
-            with open(os.path.join(point, ".imgmount", "stats.json"), encoding="utf-8") as file:
-                return find_counters(json.load(file))
-        except OSError:
-            return None
+        """(requests, bytes allocated on the managed heap) since the mount."""
+        with open(os.path.join(point, ".imgmount", "stats.json"), encoding="utf-8") as file:
+            report = json.load(file)
+        return report["fuse"]["requests"], report["managed-allocated-bytes"]
 
 
 class Peer:
@@ -129,27 +127,6 @@ class Peer:
         os.kill(pid, signal.SIGTERM)
         if not wait_until_gone(pid, 20):
             raise BenchError("qemu-storage-daemon did not end")
-
-    def statistics(self, _point):
-        return None
-
-
-def find_counters(document):
-    """Looks for the two counters by name at any depth, so that the file may be laid out as its author likes."""
-    found = {}
-    pending = [document]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            for key, value in item.items():
-                if isinstance(value, (int, float)):
-                    found.setdefault(key.replace("_", "").replace("-", "").lower(), value)
-                else:
-                    pending.append(value)
-        elif isinstance(item, list):
-            pending.extend(item)
-    requests, allocated = found.get("requests"), found.get("allocatedbytes")
-    return None if requests is None or allocated is None else (requests, allocated)
 
 
 class Mount:
