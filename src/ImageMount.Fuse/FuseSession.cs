@@ -1,3 +1,4 @@
+using System.Globalization;
 using ImageMount.Fuse.Abi;
 using ImageMount.Fuse.Mount;
 using ImageMount.Fuse.Protocol;
@@ -110,8 +111,9 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
         await WaitAsync(cancellationToken).ConfigureAwait(false);
     }
 
-    /// <summary>Cuts the connection at once (/sys/fs/fuse/connections): every waiting system call gets an error. Not an
-    /// orderly end: dirty pages are lost. Answers false when that is not possible.</summary>
+    /// <summary>Cuts the connection at once: every waiting system call gets an error. Not an orderly end: dirty pages are
+    /// lost. The mount may stay behind, dead. Answers false when it is not possible (needs root, or the fusectl file
+    /// system at /sys/fs/fuse/connections).</summary>
     public bool Abort()
     {
         if (Device is null)
@@ -120,14 +122,20 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
         }
         try
         {
-            int minor = int.Parse(Device.AsSpan(Device.IndexOf(':') + 1), provider: null);
-            File.WriteAllText(FuseTuning.ConnectionDirectory(minor) + "/abort", "1");
-            return true;
+            int minor = int.Parse(Device.AsSpan(Device.IndexOf(':') + 1), CultureInfo.InvariantCulture);
+            string file = FuseTuning.ConnectionDirectory(minor) + "/abort";
+            if (File.Exists(file))
+            {
+                File.WriteAllText(file, "1");
+                return true;
+            }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            return false;
+            // The other way, then.
         }
+        // EBUSY: it is still in the tree, but cut all the same.
+        return SysUmount.Unmount(MountPoint, SysUmount.MNT_FORCE | SysUmount.UMOUNT_NOFOLLOW) is 0 or -Errno.EBUSY;
     }
 
     /// <inheritdoc/>
@@ -171,13 +179,17 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
     /// <inheritdoc/>
     public int UnregisterBacking(int backingId) => WithDevice(backingId, BackingClose);
 
-    /// <summary>Unmounts lazily if still mounted, and waits; swallows the failure of the destroy hook, which
+    /// <summary>Unmounts lazily if still mounted (or dead), and waits; swallows the failure of the destroy hook, which
     /// <see cref="WaitAsync"/> tells.</summary>
     public async ValueTask DisposeAsync()
     {
         if (!_ended.IsCompleted)
         {
             await GiveUpAsync().ConfigureAwait(false);
+        }
+        else if (Device is not null && MountTable.Find(MountPoint)?.Device == Device)
+        {
+            DetachQuietly(); // what Abort left behind
         }
     }
 

@@ -5,6 +5,10 @@ namespace ImageMount.Interop;
 /// <summary>umount2(2).</summary>
 public static partial class SysUmount
 {
+    /// <summary>MNT_FORCE: of a FUSE mount, cuts the connection, so that whoever waits gets an error; then unmounts if
+    /// nobody uses it.</summary>
+    public const int MNT_FORCE = 1;
+
     /// <summary>MNT_DETACH: gone from the tree now, from memory when nobody uses it any more.</summary>
     public const int MNT_DETACH = 2;
 

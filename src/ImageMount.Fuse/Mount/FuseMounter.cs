@@ -141,17 +141,23 @@ internal static class FuseMounter
     private static FuseMountException HelperFailure(string path, string errors, int exitCode)
     {
         FuseMountFailure kind =
-            errors.Contains("user_allow_other", StringComparison.Ordinal) ? FuseMountFailure.AllowOtherForbidden
+            errors.Contains(Device, StringComparison.Ordinal)
+                || errors.Contains("device not found", StringComparison.Ordinal) ? FuseMountFailure.NoFuseDevice
+            : errors.Contains("user_allow_other", StringComparison.Ordinal) ? FuseMountFailure.AllowOtherForbidden
             : errors.Contains("write access", StringComparison.Ordinal)
                 || errors.Contains("not owned", StringComparison.Ordinal)
                 || errors.Contains("Permission denied", StringComparison.OrdinalIgnoreCase)
                 || errors.Contains("not permitted", StringComparison.Ordinal) ? FuseMountFailure.MountPointForbidden
-            : errors.Contains("device not found", StringComparison.Ordinal) ? FuseMountFailure.NoFuseDevice
             : FuseMountFailure.Other;
         string words = errors.Length > 0 ? errors : $"it ended with {exitCode}";
-        string advice = kind == FuseMountFailure.MountPointForbidden
-            ? " An ordinary user needs a mount point that is writable and, if sticky, owned by that user."
-            : "";
+        string advice = kind switch
+        {
+            FuseMountFailure.MountPointForbidden =>
+                " An ordinary user needs a mount point that is writable and, if sticky, owned by that user.",
+            FuseMountFailure.NoFuseDevice =>
+                $" {Device} is normally open to everybody (as root: chmod 666 {Device}).",
+            _ => "",
+        };
         return new FuseMountException(kind, path, $"fusermount3 did not mount {path}: {words}.{advice}");
     }
 }

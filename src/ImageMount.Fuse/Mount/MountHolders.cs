@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text;
 
 namespace ImageMount.Fuse.Mount;
 
@@ -140,7 +139,8 @@ public static class MountHolders
     {
         try
         {
-            return Encoding.UTF8.GetString(File.ReadAllBytes(file)).TrimEnd('\n');
+            // Not ReadAllBytes: files in /sys say they have 4096 bytes, and it believes them.
+            return File.ReadAllText(file).TrimEnd('\n');
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
