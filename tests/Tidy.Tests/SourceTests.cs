@@ -82,7 +82,7 @@ public sealed partial class SourceTests
     [GeneratedRegex(@"^namespace [\w.]+\s*(\{|$)", RegexOptions.Multiline)]
     private static partial Regex BlockNamespace();
 
-    [GeneratedRegex(@"^\s*(?!//)[^/\n]*\bunsafe\b", RegexOptions.Multiline)]
+    [GeneratedRegex(@"^[^""/\n]*\bunsafe\b", RegexOptions.Multiline)]
     private static partial Regex UnsafeKeyword();
 
     [GeneratedRegex(@"catch\s*(\((System\.)?Exception[^)]*\))?\s*\{\s*\}")]
