@@ -283,7 +283,7 @@ public sealed class DecodedUnitCache
         Interlocked.Increment(ref _decodes);
         try
         {
-            unit.Decoder.Decode(stored.Span, decoded.Span);
+            unit.Decoder.Decode(unit, stored.Span, decoded.Span);
         }
         catch (BlockException e)
         {

@@ -82,4 +82,7 @@ public interface IUnitDecoder
     /// throws <see cref="BlockException"/> of kind InvalidData; input after the end of the stream is ignored.
     /// </summary>
     void Decode(ReadOnlySpan<byte> stored, Span<byte> decoded);
+
+    /// <summary>The same, for formats whose stored form repeats where it belongs and can be verified.</summary>
+    void Decode(in CompressedUnit unit, ReadOnlySpan<byte> stored, Span<byte> decoded) => Decode(stored, decoded);
 }

@@ -1,0 +1,191 @@
+using ImageMount.Core.Block;
+using ImageMount.Core.Graph;
+using ImageMount.Formats.Mapped;
+
+namespace ImageMount.Formats.Vmdk;
+
+/// <summary>Turns the lines of a descriptor into extents with their files.</summary>
+/// <param name="context">Who opens files.</param>
+/// <param name="tableCacheBytes">Bound of the disk's cache of grain tables.</param>
+internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
+{
+    private readonly LeafTableCache _tables = new(tableCacheBytes);
+    private readonly List<BlockChild> _children = [];
+    private readonly Dictionary<string, BlockNode> _flatFiles = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _sparseFiles = new(StringComparer.Ordinal);
+    private long _directoryEntries;
+
+    /// <summary>Nodes that were opened.</summary>
+    public IReadOnlyList<BlockChild> Children => _children;
+
+    /// <summary>Opens all extents.</summary>
+    /// <param name="header">Header of the "file" child when that is a sparse extent.</param>
+    /// <param name="descriptor">The descriptor, or null when a sparse extent has none.</param>
+    /// <param name="cancellationToken">Stops opening.</param>
+    public async ValueTask<VmdkExtent[]> OpenExtentsAsync(
+        VmdkHeader? header, VmdkDescriptor? descriptor, CancellationToken cancellationToken)
+    {
+        if (header is { Capacity: 0 } && descriptor is not { Extents.Count: > 0 })
+        {
+            throw BlockException.Invalid("the disk has no extents: its capacity is 0", 12);
+        }
+
+        VmdkExtentLine[] lines = descriptor is null ? [] : [.. descriptor.Extents];
+        int self = header is { Capacity: > 0 } ? FindSelf(ref lines, header) : -1;
+        if (lines.Length == 0)
+        {
+            throw BlockException.Invalid("the descriptor names no extents");
+        }
+
+        var extents = new VmdkExtent[lines.Length];
+        long at = 0;
+        for (int i = 0; i < lines.Length; i++)
+        {
+            VmdkExtentLine line = lines[i];
+            if (line.Length > long.MaxValue - at)
+            {
+                throw BlockException.Invalid("the extents together are larger than any disk");
+            }
+
+            extents[i] = i == self
+                ? await MakeSparseAsync(at, line, context.File, header!, cancellationToken).ConfigureAwait(false)
+                : await OpenExtentAsync(at, line, cancellationToken).ConfigureAwait(false);
+            CheckWritable(extents[i]);
+            at = extents[i].GuestEnd;
+        }
+
+        return extents;
+    }
+
+    /// <summary>
+    /// Which line is the file that contains the descriptor. Its name there is not trusted: renaming an image does not
+    /// change it.
+    /// </summary>
+    private int FindSelf(ref VmdkExtentLine[] lines, VmdkHeader header)
+    {
+        if (lines.Length == 0)
+        {
+            lines = [new VmdkExtentLine(VmdkAccess.ReadWrite, header.Capacity, VmdkExtentType.Sparse, "", null, 0)];
+            return 0;
+        }
+
+        VmdkExtentLine[] all = lines;
+        int[] sparse = [.. Enumerable.Range(0, all.Length).Where(i => all[i].Type == VmdkExtentType.Sparse)];
+        if (sparse.Length > 1)
+        {
+            string own = Path.GetFileName(context.NodeName);
+            sparse = [.. sparse.Where(i => Path.GetFileName(all[i].FileName) == own)];
+        }
+
+        if (sparse.Length != 1)
+        {
+            throw BlockException.Invalid(
+                "the embedded descriptor does not say which extent this file is", header.DescriptorOffset,
+                $"{sparse.Length} candidates", "1");
+        }
+
+        if (lines.Length == 1 && lines[0].Length != header.Capacity)
+        {
+            context.Warn($"the descriptor gives the size {lines[0].Length}, the header {header.Capacity}; "
+                + "the header counts");
+            lines[0] = lines[0] with { Length = header.Capacity };
+        }
+
+        return sparse[0];
+    }
+
+    private async ValueTask<VmdkExtent> OpenExtentAsync(
+        long guestStart, VmdkExtentLine line, CancellationToken cancellationToken)
+    {
+        if (line.Type == VmdkExtentType.Unsupported)
+        {
+            throw BlockException.Unsupported($"extents of type {line.TypeName} are not supported");
+        }
+
+        if (line.Type == VmdkExtentType.Zero)
+        {
+            return new VmdkZeroExtent(guestStart, line);
+        }
+
+        string name = line.FileName!;
+        bool sparse = line.Type == VmdkExtentType.Sparse;
+        if (sparse ? _flatFiles.ContainsKey(name) || !_sparseFiles.Add(name) : _sparseFiles.Contains(name))
+        {
+            throw BlockException.Invalid($"the extent file '{name}' is named twice");
+        }
+
+        // Several parts of one flat file are usual in images of partitions.
+        if (!_flatFiles.TryGetValue(name, out BlockNode? node))
+        {
+            node = await OpenFileAsync(name, line.Access == VmdkAccess.ReadWrite, cancellationToken)
+                .ConfigureAwait(false);
+        }
+
+        if (!sparse)
+        {
+            _flatFiles.TryAdd(name, node);
+            return new VmdkFlatExtent(guestStart, line, node);
+        }
+
+        try
+        {
+            VmdkHeader header = await VmdkHeader.ReadAsync(node, cancellationToken).ConfigureAwait(false);
+            return await MakeSparseAsync(guestStart, line, node, header, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e)
+        {
+            e.Stamp(node.Name, null);
+            throw;
+        }
+    }
+
+    private async ValueTask<BlockNode> OpenFileAsync(string name, bool writable, CancellationToken cancellationToken)
+    {
+        string role = $"extents.{_children.Count}";
+        BlockNode node = await context.OpenChildAsync(role, name, "raw", writable, cancellationToken)
+            .ConfigureAwait(false)
+            ?? throw new BlockException(BlockErrorKind.InvalidArgument, $"the disk cannot do without its {role}");
+        _children.Add(new BlockChild(role, node));
+        return node;
+    }
+
+    private async ValueTask<VmdkExtent> MakeSparseAsync(
+        long guestStart, VmdkExtentLine line, BlockNode node, VmdkHeader header, CancellationToken cancellationToken)
+    {
+        if (line.Length > header.Capacity)
+        {
+            throw BlockException.Invalid(
+                "the extent is smaller than the descriptor says", 12, $"{header.Capacity} bytes", $"{line.Length}");
+        }
+
+        _directoryEntries += header.DirectoryEntries;
+        if (_directoryEntries > VmdkLayout.MaxDirectoryEntries)
+        {
+            throw BlockException.Limit(
+                "the grain directories are too large", _directoryEntries, VmdkLayout.MaxDirectoryEntries);
+        }
+
+        VmdkGrainDirectory directory = await VmdkGrainDirectory.ReadAsync(node, header, cancellationToken)
+            .ConfigureAwait(false);
+        if (directory.Damage is { } damage)
+        {
+            context.Warn(damage);
+        }
+
+        bool writable = context.Flags.Writable && line.Access == VmdkAccess.ReadWrite;
+        return new VmdkSparseExtent(guestStart, line, node, header, directory, _tables, writable);
+    }
+
+    /// <summary>Who asks for a writable disk learns here that it is none, not by the first write.</summary>
+    private void CheckWritable(VmdkExtent extent)
+    {
+        if (context.Flags.Writable && extent.Line.Access == VmdkAccess.ReadWrite
+            && extent is VmdkSparseExtent { WhyReadOnly: { } why })
+        {
+            throw new BlockException(BlockErrorKind.ReadOnly, why)
+            {
+                Hint = "Open it read-only (--read-only), or with a temporary overlay for changes (--snapshot).",
+            };
+        }
+    }
+}
