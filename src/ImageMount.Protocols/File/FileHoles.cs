@@ -13,7 +13,8 @@ namespace ImageMount.Protocols.Files;
 /// while there is no answer: the sequence "watch, ask the kernel, keep unless something changed" makes sure that a
 /// change is seen either by the question or by the answer's keeper.
 /// </remarks>
-internal sealed class FileHoles(int fd)
+/// <param name="seek">lseek(2) on the file: offset and whence in, offset or -errno out.</param>
+internal sealed class FileHoles(Func<long, int, long> seek)
 {
     private readonly Lock _lock = new();
     private long _changes;
@@ -21,6 +22,12 @@ internal sealed class FileHoles(int fd)
     private bool _neverKeep;
     private Range _kept;
     private volatile bool _unsupported;
+
+    /// <summary>The holes of an open file.</summary>
+    public FileHoles(int fd)
+        : this((offset, whence) => SysLseek.Seek(fd, offset, whence))
+    {
+    }
 
     /// <summary>True when the kernel answers at all for this file.</summary>
     public static bool IsSupported(int fd)
@@ -100,7 +107,7 @@ internal sealed class FileHoles(int fd)
             return all;
         }
 
-        long data = SysLseek.Seek(fd, offset, SysLseek.SEEK_DATA);
+        long data = seek(offset, SysLseek.SEEK_DATA);
         if (data == -Errno.ENXIO)
         {
             // No data up to the end of the file. The disk ends there too, unless somebody shortened the file; what
@@ -120,7 +127,7 @@ internal sealed class FileHoles(int fd)
             return new Range(offset, data, false);
         }
 
-        long hole = SysLseek.Seek(fd, offset, SysLseek.SEEK_HOLE);
+        long hole = seek(offset, SysLseek.SEEK_HOLE);
 
         // Not past the offset: a hole was punched between the two questions. "Data" was true a moment ago.
         return hole > offset ? new Range(offset, hole, true) : all;

@@ -1,6 +1,7 @@
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
 using ImageMount.Interop;
+using ImageMount.Protocols.Files;
 using Xunit;
 using Xunit.Abstractions;
 
@@ -90,6 +91,43 @@ public sealed class FileHolesTests(ITestOutputHelper output) : FileTestBase(outp
 
         await stop.CancelAsync();
         await Task.WhenAll(mappers);
+    }
+
+    /// <summary>The race that the test above cannot force: a write that ends between the question and the answer.</summary>
+    [Fact]
+    public void Map_keeps_no_answer_that_a_write_has_overtaken()
+    {
+        FileHoles? holes = null;
+        int asked = 0;
+        holes = new FileHoles((offset, _) =>
+        {
+            if (++asked == 1)
+            {
+                holes!.NoteChange(); // Written and noted after the kernel looked.
+                return 100;
+            }
+
+            return offset;
+        });
+        Assert.True(holes.Map(0, 100).IsZero);
+        Assert.True(holes.Map(0, 100).IsData);
+    }
+
+    [Fact]
+    public void Map_of_many_small_steps_asks_the_kernel_once_for_each_extent()
+    {
+        int asked = 0;
+        var holes = new FileHoles((offset, whence) =>
+        {
+            asked++;
+            return whence == SysLseek.SEEK_DATA ? offset : 1L << 40;
+        });
+        for (int i = 0; i < 1000; i++)
+        {
+            Assert.Equal(4096, holes.Map(i * 4096L, 4096).Length);
+        }
+
+        Assert.Equal(2, asked);
     }
 
     [Theory]
