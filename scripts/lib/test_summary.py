@@ -52,7 +52,9 @@ def main():
             trouble = f"no usable result file ({error.__class__.__name__})"
         bad = [row for row in rows if row[0] not in ("Passed", "NotExecuted")]
         skipped = [row for row in rows if row[0] == "NotExecuted"]
-        if trouble is None and status != 0 and not bad:
+        if trouble is None and re.search(r"(?i)\btest run (was )?aborted", output):
+            trouble = "the run was cut short (a crash, or a test that hung); the tests after it did not run"
+        elif trouble is None and status != 0 and not bad:
             ended = "took too long and was ended" if status in (124, 137) else f"exited with {status}"
             trouble = f"the runner {ended}, though no test says that it failed"
         if trouble is None and not rows and not options.filtered:
