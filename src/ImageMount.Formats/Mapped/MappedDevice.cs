@@ -248,7 +248,7 @@ public abstract class MappedDevice : BlockDevice
         long available = parent is null ? 0 : Math.Clamp(parent.Length - offset, 0, count);
         if (available == 0)
         {
-            return new BlockExtent(count, parent is null ? ExtentFlags.Zero : ExtentFlags.Zero | ExtentFlags.Present);
+            return new BlockExtent(count, ExtentFlags.Zero); // no layer defines it, also after the end of a short parent
         }
 
         BlockExtent extent = await parent!.MapAsync(offset, available, cancellationToken).ConfigureAwait(false);

@@ -118,6 +118,11 @@ internal sealed class Qcow2CheckTables(Qcow2CheckContext context, Qcow2CheckRefc
         long table = (long)(entry & Qcow2Layout.OffsetMask);
         if (table == 0)
         {
+            if ((entry & Qcow2Layout.CopiedFlag) != 0)
+            {
+                context.Corrupt($"L1 entry {index} of {owner} has the COPIED flag and no L2 table: 0x{entry:x16}");
+            }
+
             return;
         }
 

@@ -6,7 +6,7 @@ using ImageMount.Formats.Mapped;
 namespace ImageMount.Formats.Qcow2;
 
 /// <summary>An open qcow2 image: the payload engine with this format's tables, snapshots and facts.</summary>
-public sealed class Qcow2Device : MappedDevice, ISnapshotSource
+public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
 {
     private readonly Qcow2Image _image;
     private readonly Qcow2Map _map;
@@ -59,6 +59,14 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource
             .ConfigureAwait(false);
         return new Qcow2SnapshotDevice(_image, l1, snapshot);
     }
+
+    /// <inheritdoc/>
+    public ValueTask<CheckReport> CheckAsync(CancellationToken cancellationToken) => WritableMap is null
+        ? Qcow2Check.RunAsync(_image.Header, _image.File, cancellationToken)
+        : throw new BlockException(BlockErrorKind.InUse, "an image that is open for writing cannot be checked")
+        {
+            Hint = "Open it read-only.",
+        };
 
     /// <inheritdoc/>
     public override ValueTask DescribeAsync(DeviceInfo info, CancellationToken cancellationToken)
