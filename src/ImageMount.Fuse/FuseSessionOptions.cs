@@ -37,7 +37,8 @@ public sealed record FuseSessionOptions
     /// (1 MiB by default).</summary>
     public int MaxWrite { get; init; } = 1 << 20;
 
-    /// <summary>Worker threads; 0 = by the number of cores.</summary>
+    /// <summary>Worker threads, 1…64; 0 = one a core (2…8), and more for as long as operations block their workers.
+    /// </summary>
     public int Workers { get; init; }
 
     /// <summary>The kernel delays and merges writes. Exclusive with <see cref="Passthrough"/>: when both are asked for,
