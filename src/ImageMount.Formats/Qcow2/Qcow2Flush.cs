@@ -45,6 +45,11 @@ internal sealed class Qcow2Flush
     /// <summary>True when so much is dirty that a change has to write back first.</summary>
     public bool IsCrowded => _image.L2.IsCrowded || _refcounts.Cache.IsCrowded;
 
+    /// <summary>True when something in memory is newer than the file; under the lock.</summary>
+    public bool IsDirty =>
+        _image.L2.IsDirty || _refcounts.Cache.IsDirty || _map.L1.IsDirty || _refcounts.Table.IsDirty
+        || _map.Length != _writtenSize;
+
     /// <summary>
     /// Makes everything durable that was committed before the call. Callers that come while one write-back is under way
     /// share the next one.
