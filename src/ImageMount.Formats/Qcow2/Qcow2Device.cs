@@ -102,14 +102,6 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
     }
 
     /// <inheritdoc/>
-    public ValueTask<CheckReport> CheckAsync(CancellationToken cancellationToken) => WritableMap is null
-        ? Qcow2Check.RunAsync(_image.Header, _image.File, cancellationToken)
-        : throw new BlockException(BlockErrorKind.InUse, "an image that is open for writing cannot be checked")
-        {
-            Hint = "Open it read-only.",
-        };
-
-    /// <inheritdoc/>
     public override ValueTask DescribeAsync(DeviceInfo info, CancellationToken cancellationToken)
     {
         Qcow2Describe.Fill(info, _image, Length, _snapshots, _bitmaps, _resolve);
