@@ -103,6 +103,16 @@ public sealed class FileLockTests(ITestOutputHelper output) : FileTestBase(outpu
         Qemu.Io("raw", path, "write 0 4k");
     }
 
+    /// <summary>QEMU takes no offence at a writer of a raw file that it only reads; then neither do we.</summary>
+    [SkippableFact]
+    public async Task Raw_disk_can_be_written_beside_a_qemu_reader()
+    {
+        string path = NewImage("raw");
+        await StartQemuIoAsync("-r", "-f", "raw", path);
+        Open(path, Writable);
+        Qemu.Img("info", "-f", "raw", path);
+    }
+
     [SkippableFact]
     public async Task Image_that_we_read_can_be_read_by_qemu_but_not_written()
     {
