@@ -1,0 +1,51 @@
+using ImageMount.Core.Graph;
+using ImageMount.Core.Options;
+
+namespace ImageMount.Cli.Background;
+
+/// <summary>From a request to an open graph.</summary>
+public static class ImageOpening
+{
+    /// <summary>Opens. Failures are <see cref="Core.Block.BlockException"/>.</summary>
+    public static ValueTask<Graph> OpenAsync(
+        ImageRequest request, OpenFlags flags, CancellationToken cancellationToken = default)
+    {
+        flags = flags with
+        {
+            ForceShare = request.ForceShare,
+            Locking = request.Locking,
+            AllowExternal = request.AllowExternal,
+        };
+        return new GraphOpener(Drivers.Registry).OpenAsync(Describe(request), flags, cancellationToken);
+    }
+
+    /// <summary>The options that describe the node to open.</summary>
+    internal static OptionMap Describe(ImageRequest request)
+    {
+        var parser = new SourceParser(Drivers.Registry);
+        OptionMap image = request.IsOptions
+            ? parser.ParseImageOptions(request.Source)
+            : parser.Parse(request.Source);
+        if (request.Format is not null)
+        {
+            image.Set("driver", request.Format);
+        }
+
+        if (request.Offset is not null || request.Size is not null)
+        {
+            image = SourceParser.Wrap(image, "window");
+            SetIfGiven(image, "offset", request.Offset);
+            SetIfGiven(image, "size", request.Size);
+        }
+
+        return request.Overlay ? SourceParser.Wrap(image, "overlay") : image;
+    }
+
+    private static void SetIfGiven(OptionMap map, string key, string? value)
+    {
+        if (value is not null)
+        {
+            map.Set(key, value);
+        }
+    }
+}

@@ -1,0 +1,381 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using ImageMount.Cli.Output;
+using ImageMount.Core.Block;
+using ImageMount.Core.Graph;
+using ImageMount.Fuse;
+using ImageMount.Fuse.Mount;
+using ImageMount.Interop;
+using ImageMount.Mounting;
+using ImageMount.Mounting.Fuse;
+using Microsoft.Win32.SafeHandles;
+
+namespace ImageMount.Cli.Background;
+
+/// <summary>
+/// Serves one mount from opening the image to closing it, in the foreground or as the background copy. States: prepare
+/// the mount point → open → mount → note in the state directory → ready → serve → (unmounted by a signal or by anybody)
+/// → flush, close, unlock → note how it ended.
+/// </summary>
+public sealed class MountServer
+{
+    private readonly MountRequest _request;
+    private readonly StateDirectory _states;
+    private readonly MountLog _log;
+    private readonly List<string> _warnings = [];
+    private MountState _state = new();
+
+    private MountServer(MountRequest request, StateDirectory states, bool isForeground)
+    {
+        _request = request;
+        _states = states;
+        string? file = request.LogFile ?? (isForeground ? null : states.LogFileOf(Environment.ProcessId));
+        _log = new MountLog(file, isForeground, request.Debug);
+    }
+
+    /// <summary>Serves in the foreground; the answer is the exit code.</summary>
+    public static async Task<int> RunInForegroundAsync(MountRequest request)
+    {
+        var server = new MountServer(request, StateDirectory.Default, isForeground: true);
+        return await server.RunAsync(
+            () => Console.Error.WriteLine(
+                $"imgmount: {request.Image.Source} is mounted at {request.MountPoint}; Ctrl-C unmounts")).ConfigureAwait(false);
+    }
+
+    /// <summary>
+    /// Entry of the background copy: request from standard input, one report to standard output, then no terminal, no
+    /// working directory, nobody's pipe.
+    /// </summary>
+    public static async Task<int> RunInBackgroundAsync()
+    {
+        SysSetsid.Setsid();
+        using var output = new FileStream(new SafeFileHandle(1, ownsHandle: false), FileAccess.Write, bufferSize: 0);
+        MountServer? server = null;
+        try
+        {
+            MountRequest request;
+            using (var input = new FileStream(new SafeFileHandle(0, ownsHandle: false), FileAccess.Read, bufferSize: 0))
+            {
+                request = JsonSerializer.Deserialize(input, CliJson.Default.MountRequest)!;
+            }
+
+            server = new MountServer(request, StateDirectory.Default, isForeground: false);
+            return await server.RunAsync(() =>
+            {
+                Say(output, new ReadyReport { IsReady = true, Warnings = server._warnings });
+                LetGoOfTerminal();
+            }).ConfigureAwait(false);
+        }
+        catch (Exception e) when (server?._isReady != true)
+        {
+            Say(output, new ReadyReport
+            {
+                Error = e is CommandException or BlockException or FuseMountException
+                    ? (e as BlockException)?.Describe() ?? e.Message
+                    : $"{e.Message} ({e.GetType().Name}; --debug shows details)",
+                Detail = e.ToString(),
+            });
+            return ExitCode.Failed;
+        }
+    }
+
+    private volatile bool _isReady;
+
+    private async Task<int> RunAsync(Action ready)
+    {
+        MountPlace place = MountPlace.Prepare(_request.MountPoint, _states, _warnings.Add);
+        Graph? graph = null;
+        FuseMount mount;
+        try
+        {
+            graph = await OpenAsync().ConfigureAwait(false);
+            mount = await FuseMount.MountAsync(graph, place.Path, Options(graph)).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            await CloseQuietlyAsync(graph).ConfigureAwait(false);
+            place.Restore();
+            throw Explain(e);
+        }
+
+        using var stop = new StopSignals(mount, _log);
+        WriteState(graph, place);
+        WritePidFile();
+        _warnings.AddRange(graph.Warnings);
+        _warnings.AddRange(mount.Tree.Partitions.Warnings.Select(w => $"{_request.Image.Source}: {w}"));
+        _log.Debug($"{_request.Image.Source} is mounted at {place.Path}");
+        _isReady = true;
+        ready();
+        string? failure = await ServeAsync(mount, graph).ConfigureAwait(false);
+        place.Restore();
+        Finish(failure);
+        return failure is null ? ExitCode.Done : ExitCode.Failed;
+    }
+
+    private async Task<Graph> OpenAsync()
+    {
+        var flags = new OpenFlags
+        {
+            Writable = !_request.ReadOnly,
+            Direct = _request.Cache.ImageIsDirect(),
+            WriteThrough = _request.Cache.EveryWriteIsDurable(),
+            IgnoreFlush = _request.Cache.IgnoresFlush(),
+            Discard = _request.Discard,
+        };
+        return await ImageOpening.OpenAsync(_request.Image, flags).ConfigureAwait(false);
+    }
+
+    private FuseMountOptions Options(Graph graph) => new()
+    {
+        Cache = _request.Cache,
+        ReadOnly = _request.ReadOnly,
+        Growable = _request.Growable,
+        Discard = _request.Discard,
+        AllowOther = _request.AllowOther,
+        AllowNonEmpty = _request.NonEmpty,
+        Uid = _request.Uid,
+        Gid = _request.Gid,
+        Mode = _request.Mode,
+        FsName = graph.Location ?? _request.Image.Source,
+        Time = graph.Location is { } path && File.Exists(path) ? File.GetLastWriteTimeUtc(path) : DateTimeOffset.UtcNow,
+        Transport = _request.ThreadsOnly ? FuseTransportKind.Threads : FuseTransportKind.Auto,
+        Workers = _request.Threads,
+        Warning = _log.RequestWarning,
+    };
+
+    /// <summary>Until the mount is gone and the image is closed. The answer is what went wrong at the end, or null.</summary>
+    private async Task<string?> ServeAsync(FuseMount mount, Graph graph)
+    {
+        string? failure = null;
+        try
+        {
+            await mount.WaitAsync().ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            failure = Messages.Because("the mount ended badly", e);
+            _log.Error(failure, e);
+        }
+
+        try
+        {
+            await graph.CloseAsync().ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            failure = Messages.Because($"{_request.Image.Source} could not be flushed and closed", e);
+            _log.Error(failure, e);
+        }
+
+        return failure;
+    }
+
+    private void WriteState(Graph graph, MountPlace place)
+    {
+        _state = new MountState
+        {
+            Pid = Environment.ProcessId,
+            StartTime = ServerProcess.StartTimeOf(Environment.ProcessId),
+            Source = _request.Image.Source,
+            SourcePath = graph.Location is { } location ? Path.GetFullPath(location) : null,
+            MountPoint = place.Path,
+            Format = graph.Image.Driver,
+            ReadOnly = !graph.Root.CanWrite,
+            Cache = _request.Cache.ToString().ToLowerInvariant(),
+            Overlay = _request.Image.Overlay,
+            Started = DateTimeOffset.Now,
+            LogFile = _log.File,
+        };
+        try
+        {
+            _states.Write(_state);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            _warnings.Add($"'imgmount umount' will not be able to wait for this mount: {e.Message}");
+        }
+    }
+
+    private void WritePidFile()
+    {
+        if (_request.PidFile is not { } file)
+        {
+            return;
+        }
+
+        try
+        {
+            File.WriteAllText(file, string.Create(CultureInfo.InvariantCulture, $"{Environment.ProcessId}\n"));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            _warnings.Add($"the pid file could not be written: {e.Message}");
+        }
+    }
+
+    private void Finish(string? failure)
+    {
+        if (_request.PidFile is { } file)
+        {
+            try
+            {
+                File.Delete(file);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                _log.Warning($"the pid file could not be removed: {e.Message}");
+            }
+        }
+
+        _log.Debug(failure is null ? "closed" : "closed with a failure");
+        _log.Dispose();
+        if (failure is null)
+        {
+            _states.Remove(_state.Pid);
+            return;
+        }
+
+        try
+        {
+            _states.Write(_state with { Failure = failure });
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The log has it; nobody is left to tell.
+        }
+    }
+
+    private Exception Explain(Exception e) => e switch
+    {
+        CommandException => e,
+        FuseMountException => new CommandException(e.Message, e),
+        BlockException { Kind: BlockErrorKind.PermissionDenied or BlockErrorKind.ReadOnly } when !_request.ReadOnly =>
+            new CommandException(Messages.Because("cannot mount", e).TrimEnd('.') + ". To only look: --read-only", e),
+        BlockException => new CommandException(Messages.Because("cannot mount", e), e),
+        _ => e,
+    };
+
+    private static async Task CloseQuietlyAsync(Graph? graph)
+    {
+        if (graph is null)
+        {
+            return;
+        }
+
+        try
+        {
+            await graph.CloseAsync().ConfigureAwait(false);
+        }
+        catch (BlockException)
+        {
+            // Nothing was written yet, and another failure is on its way to the user.
+        }
+    }
+
+    private static void Say(FileStream output, ReadyReport report)
+    {
+        try
+        {
+            output.Write(JsonSerializer.SerializeToUtf8Bytes(report, CliJson.Default.ReadyReport));
+        }
+        catch (IOException)
+        {
+            // Whoever started us has gone. The mount lives on; `imgmount list` shows it.
+        }
+    }
+
+    /// <summary>Closes the pipe to who started us (which ends its wait) and everything of the terminal.</summary>
+    private static void LetGoOfTerminal()
+    {
+        using SafeFileHandle? nothing = SysOpen.TryOpen("/dev/null", SysOpen.O_RDWR, out _);
+        for (int descriptor = 0; nothing is not null && descriptor <= 2; descriptor++)
+        {
+            SysDup2.Dup2(nothing, descriptor);
+        }
+
+        Environment.CurrentDirectory = "/";
+    }
+
+    /// <summary>SIGTERM, SIGINT and SIGHUP unmount.</summary>
+    private sealed class StopSignals : IDisposable
+    {
+        private readonly FuseMount _mount;
+        private readonly MountLog _log;
+        private readonly PosixSignalRegistration[] _registrations;
+        private int _count;
+
+        public StopSignals(FuseMount mount, MountLog log)
+        {
+            _mount = mount;
+            _log = log;
+            PosixSignal[] signals = [PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGHUP];
+            _registrations = [.. signals.Select(s => PosixSignalRegistration.Create(s, Handle))];
+        }
+
+        public void Dispose()
+        {
+            foreach (PosixSignalRegistration registration in _registrations)
+            {
+                registration.Dispose();
+            }
+        }
+
+        private void Handle(PosixSignalContext context)
+        {
+            context.Cancel = true;
+            switch (Interlocked.Increment(ref _count))
+            {
+                case 1:
+                    _ = StopAsync();
+                    break;
+                case 2:
+                    // Whoever asks twice does not want to wait for those who use the mount.
+                    _mount.Session.Abort();
+                    break;
+            }
+        }
+
+        /// <summary>
+        /// Unmounts. When somebody uses the mount, what they have written so far is called in from the kernel, the
+        /// mount is detached and they are cut off: a signal must end the process in bounded time, and with a good image.
+        /// </summary>
+        private async Task StopAsync()
+        {
+            try
+            {
+                await _mount.Session.UnmountAsync().ConfigureAwait(false);
+            }
+            catch (FuseMountException e) when (e.Failure == FuseMountFailure.Busy)
+            {
+                string path = _mount.Session.MountPoint;
+                string holders = string.Join("; ", MountHolders.Find(path).Select(Holders.Describe));
+                _log.Warning($"{path} is in use at the time of a stop signal, and is cut off: {holders}");
+                await Task.Run(() => WriteBack(path)).ConfigureAwait(false);
+                try
+                {
+                    FuseUnmount.Unmount(path, lazy: true);
+                }
+                catch (FuseMountException detach)
+                {
+                    _log.Warning(detach.Message, detach);
+                }
+
+                _mount.Session.Abort();
+            }
+            catch (Exception e)
+            {
+                _log.Error($"cannot unmount: {e.Message}", e);
+            }
+        }
+
+        private static void WriteBack(string path)
+        {
+            using SafeFileHandle? root = SysOpen.TryOpen(path, SysOpen.O_RDONLY, out _);
+            if (root is not null)
+            {
+                SysSyncfs.Syncfs(root);
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+using System.Globalization;
+using System.Reflection;
+using CommandLine;
+using ImageMount.Cli.Commands;
+using ImageMount.Core.Options;
+
+namespace ImageMount.Cli;
+
+/// <summary>
+/// From words to arguments. The library parses; verbs are told apart here, and its errors are put into our words, with
+/// the nearest name where one was mistyped.
+/// </summary>
+public static class CommandLineReader
+{
+    /// <summary>Verbs and what their arguments are; the first is the default.</summary>
+    public static IReadOnlyList<(string Verb, Type Arguments)> Verbs { get; } =
+    [
+        ("mount", typeof(MountArguments)),
+        ("umount", typeof(UmountArguments)),
+        ("list", typeof(ListArguments)),
+        ("info", typeof(InfoArguments)),
+        ("map", typeof(MapArguments)),
+        ("check", typeof(CheckArguments)),
+    ];
+
+    /// <summary>The verb that the words begin with (else the default), and the words after it.</summary>
+    public static (string Verb, string[] Words) SplitVerb(string[] words)
+    {
+        string first = words.Length == 0 ? "" : words[0] == "unmount" ? "umount" : words[0];
+        return Verbs.Any(v => v.Verb == first) ? (first, words[1..]) : (Verbs[0].Verb, words);
+    }
+
+    /// <summary>Parses the words after the verb.</summary>
+    /// <exception cref="UsageException">They do not fit.</exception>
+    public static T Parse<T>(string[] words)
+        where T : new()
+    {
+        using var parser = new Parser(settings =>
+        {
+            settings.HelpWriter = null;
+            settings.AutoHelp = false;
+            settings.AutoVersion = false;
+            settings.EnableDashDash = true;
+            settings.AllowMultiInstance = true;
+            settings.ParsingCulture = CultureInfo.InvariantCulture;
+        });
+        ParserResult<T> result = parser.ParseArguments<T>(() => new T(), words);
+        return result is Parsed<T> parsed
+            ? parsed.Value
+            : throw Explain(typeof(T), ((NotParsed<T>)result).Errors.First());
+    }
+
+    /// <summary>Every option of an arguments class, in the order declared, base class last.</summary>
+    public static IEnumerable<CommandLine.OptionAttribute> OptionsOf(Type arguments) =>
+        from property in arguments.GetProperties(BindingFlags.Public | BindingFlags.Instance)
+        let option = property.GetCustomAttribute<CommandLine.OptionAttribute>()
+        where option is not null && !option.Hidden
+        select option;
+
+    private static UsageException Explain(Type arguments, Error error) => error switch
+    {
+        UnknownOptionError unknown => Unknown(arguments, unknown.Token),
+        MissingValueOptionError missing => new($"option {Show(missing.NameInfo)} needs a value"),
+        BadFormatConversionError bad => new($"the value of {Show(bad.NameInfo)} is not a number that fits"),
+        RepeatedOptionError repeated => new($"option {Show(repeated.NameInfo)} is given twice"),
+        SequenceOutOfRangeError range => new($"option {Show(range.NameInfo)} needs a value"),
+        BadFormatTokenError token => new($"'{token.Token}' is not an option as it should be written"),
+        NamedError named => new($"option {Show(named.NameInfo)} cannot be understood ({error.Tag})"),
+        _ => new($"the command line cannot be understood ({error.Tag})"),
+    };
+
+    private static UsageException Unknown(Type arguments, string token)
+    {
+        string dashes = token.Length == 1 ? "-" : "--";
+        string? nearest = NearestName.Find(
+            token, OptionsOf(arguments).Select(o => o.LongName).Where(n => n.Length > 0));
+        return new(
+            $"there is no option '{dashes}{token}'",
+            nearest is null || token.Length == 1 ? null : $"Did you mean '--{nearest}'?");
+    }
+
+    private static string Show(NameInfo name) =>
+        name.LongName.Length > 0 ? $"--{name.LongName}" : $"-{name.ShortName}";
+}

@@ -1,0 +1,91 @@
+using CommandLine;
+
+namespace ImageMount.Cli.Commands;
+
+/// <summary>`imgmount umount MOUNTPOINT`.</summary>
+[Verb("umount", HelpText = "Unmount; returns when the image is flushed, closed and unlocked.")]
+public sealed class UmountArguments
+{
+    [Value(0, MetaName = "MOUNTPOINT", HelpText = "Where it is mounted (or the image that is).")]
+    public string? MountPoint { get; set; }
+
+    [Value(1, Hidden = true)]
+    public IEnumerable<string> Rest { get; set; } = [];
+
+    [Option('l', "lazy", HelpText = "Detach now, finish when the last user lets go; does not wait.")]
+    public bool Lazy { get; set; }
+
+    [Option("force", HelpText = "Detach and cut off who uses it: their unsynced writes are lost.")]
+    public bool Force { get; set; }
+
+    [Option("debug", HelpText = "Show details of errors.")]
+    public bool Debug { get; set; }
+}
+
+/// <summary>`imgmount info SOURCE`.</summary>
+[Verb("info", HelpText = "Say what an image is.")]
+public sealed class InfoArguments : ImageArguments
+{
+    [Value(1, Hidden = true)]
+    public IEnumerable<string> Rest { get; set; } = [];
+
+    [Option("json", HelpText = "In the schema of `qemu-img info --output=json`.")]
+    public bool Json { get; set; }
+
+    [Option("output", MetaValue = "human|json", HelpText = "The same, as qemu-img spells it.")]
+    public string? Output { get; set; }
+
+    [Option("backing-chain", HelpText = "Its parents too.")]
+    public bool BackingChain { get; set; }
+}
+
+/// <summary>`imgmount map SOURCE`.</summary>
+[Verb("map", HelpText = "Say where the bytes of the disk are stored.")]
+public sealed class MapArguments : ImageArguments
+{
+    [Value(1, Hidden = true)]
+    public IEnumerable<string> Rest { get; set; } = [];
+
+    [Option("json", HelpText = "In the schema of `qemu-img map --output=json`.")]
+    public bool Json { get; set; }
+
+    [Option("output", MetaValue = "human|json", HelpText = "The same, as qemu-img spells it.")]
+    public string? Output { get; set; }
+
+    [Option('s', "start-offset", MetaValue = "BYTES", HelpText = "Begin there.")]
+    public string? Start { get; set; }
+
+    [Option('l', "max-length", MetaValue = "BYTES", HelpText = "So much of the disk.")]
+    public string? MaxLength { get; set; }
+}
+
+/// <summary>`imgmount check SOURCE`.</summary>
+[Verb("check", HelpText = "Verify the structure of an image; changes nothing.")]
+public sealed class CheckArguments : ImageArguments
+{
+    [Value(1, Hidden = true)]
+    public IEnumerable<string> Rest { get; set; } = [];
+
+    [Option("json", HelpText = "In the schema of `qemu-img check --output=json`.")]
+    public bool Json { get; set; }
+
+    [Option("output", MetaValue = "human|json", HelpText = "The same, as qemu-img spells it.")]
+    public string? Output { get; set; }
+
+    [Option('q', "quiet", HelpText = "Say nothing; the exit code tells.")]
+    public bool Quiet { get; set; }
+}
+
+/// <summary>`imgmount list`.</summary>
+[Verb("list", HelpText = "Show what is mounted.")]
+public sealed class ListArguments
+{
+    [Value(0, Hidden = true)]
+    public IEnumerable<string> Rest { get; set; } = [];
+
+    [Option("json", HelpText = "As JSON.")]
+    public bool Json { get; set; }
+
+    [Option("debug", HelpText = "Show details of errors.")]
+    public bool Debug { get; set; }
+}

@@ -1,0 +1,19 @@
+using ImageMount.Core.Graph;
+using ImageMount.Formats.Raw;
+using ImageMount.Protocols.Files;
+
+namespace ImageMount.Cli;
+
+/// <summary>The composition root: every driver that this program has. A driver that is not listed here does not exist.</summary>
+public static class Drivers
+{
+    /// <summary>The registry; made on first use.</summary>
+    public static DriverRegistry Registry { get; } = new(
+    [
+        // Formats. When two are equally sure of an image, the first wins.
+        new RawDriver(),
+
+        // Protocols.
+        new FileDriver(),
+    ]);
+}
