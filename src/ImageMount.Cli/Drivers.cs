@@ -1,4 +1,5 @@
 using ImageMount.Core.Graph;
+using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Protocols.Files;
 
@@ -11,6 +12,7 @@ public static class Drivers
     public static DriverRegistry Registry { get; } = new(
     [
         // Formats. When two are equally sure of an image, the first wins.
+        new Qcow2Driver(),
         new RawDriver(),
 
         // Protocols.

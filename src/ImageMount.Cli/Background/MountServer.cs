@@ -25,6 +25,7 @@ public sealed class MountServer
     private readonly MountLog _log;
     private readonly List<string> _warnings = [];
     private MountState _state = new();
+    private volatile bool _isReady;
 
     private MountServer(MountRequest request, StateDirectory states, bool isForeground)
     {
@@ -64,11 +65,13 @@ public sealed class MountServer
             return await server.RunAsync(() =>
             {
                 Say(output, new ReadyReport { IsReady = true, Warnings = server._warnings });
-                LetGoOfTerminal();
+                StandardStreams.LetGo();
+                Environment.CurrentDirectory = "/";
             }).ConfigureAwait(false);
         }
         catch (Exception e) when (server?._isReady != true)
         {
+            server?._log.Dispose();
             Say(output, new ReadyReport
             {
                 Error = e is CommandException or BlockException or FuseMountException
@@ -79,8 +82,6 @@ public sealed class MountServer
             return ExitCode.Failed;
         }
     }
-
-    private volatile bool _isReady;
 
     private async Task<int> RunAsync(Action ready)
     {
@@ -283,18 +284,6 @@ public sealed class MountServer
         {
             // Whoever started us has gone. The mount lives on; `imgmount list` shows it.
         }
-    }
-
-    /// <summary>Closes the pipe to who started us (which ends its wait) and everything of the terminal.</summary>
-    private static void LetGoOfTerminal()
-    {
-        using SafeFileHandle? nothing = SysOpen.TryOpen("/dev/null", SysOpen.O_RDWR, out _);
-        for (int descriptor = 0; nothing is not null && descriptor <= 2; descriptor++)
-        {
-            SysDup2.Dup2(nothing, descriptor);
-        }
-
-        Environment.CurrentDirectory = "/";
     }
 
     /// <summary>SIGTERM, SIGINT and SIGHUP unmount.</summary>
