@@ -220,10 +220,18 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
 
     private void Tune()
     {
-        if (_options.MaxReadahead > 0 && Device is not null && SysUser.EffectiveId == 0
-            && !FuseTuning.TrySetReadAhead(Device, _options.MaxReadahead))
+        if (Device is null || SysUser.EffectiveId != 0)
+        {
+            return; // only root may, and everything works without
+        }
+        if (_options.MaxReadahead > 0 && !FuseTuning.TrySetReadAhead(Device, _options.MaxReadahead))
         {
             _options.Warning?.Invoke($"The read-ahead of {MountPoint} could not be raised.", null);
+        }
+        if (Info.WritebackCache && _options.MaxDirtyPercent > 0
+            && !FuseTuning.TrySetDirtyLimit(Device, Math.Min(_options.MaxDirtyPercent, 100)))
+        {
+            _options.Warning?.Invoke($"The dirty-page limit of {MountPoint} could not be raised.", null);
         }
     }
 

@@ -72,6 +72,11 @@ public sealed record FuseSessionOptions
     /// kernel likes.</summary>
     public int MaxReadahead { get; init; } = 1 << 20;
 
+    /// <summary>With the writeback cache and as root: how much of the system's dirty-page limit, in percent (1…100), the
+    /// mount may use. The kernel gives a FUSE mount 1 and holds it to that strictly, which costs a third of the write
+    /// throughput; what it guards against is an untrusted server that never cleans. 0 = as the kernel likes.</summary>
+    public int MaxDirtyPercent { get; init; } = 20;
+
     /// <summary>Resolution of time stamps in nanoseconds, 1…1,000,000,000, a power of ten.</summary>
     public uint TimeGranularity { get; init; } = 1;
 

@@ -26,30 +26,29 @@ internal static class FuseTuning
     public static bool TrySetReadAhead(string device, int bytes) =>
         TryWrite(device, "read_ahead_kb", (bytes / 1024).ToString(CultureInfo.InvariantCulture));
 
+    /// <summary>Lets the mount have more dirty pages (sysfs-class-bdi: max_ratio, strict_limit). True when it took.
+    /// </summary>
+    /// <param name="device">MAJOR:MINOR of the mount.</param>
+    /// <param name="percent">Share of the system's limit.</param>
+    public static bool TrySetDirtyLimit(string device, int percent) =>
+        TryWrite(device, "max_ratio", percent.ToString(CultureInfo.InvariantCulture))
+        && TryWrite(device, "strict_limit", "0"); // strict_limit: Linux 6.2
+
     /// <summary>The connection's directory in /sys/fs/fuse/connections; its <c>abort</c> cuts it.</summary>
     public static string ConnectionDirectory(int minor) =>
         "/sys/fs/fuse/connections/" + minor.ToString(CultureInfo.InvariantCulture);
 
-    // The kernel names a FUSE mount's backing device MAJ:MIN-fuse.
     private static bool TryWrite(string device, string attribute, string value)
     {
-        foreach (string suffix in (ReadOnlySpan<string>)["-fuse", ""])
+        try
         {
-            string file = $"/sys/class/bdi/{device}{suffix}/{attribute}";
-            if (!File.Exists(file))
-            {
-                continue;
-            }
-            try
-            {
-                File.WriteAllText(file, value);
-                return true;
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                return false;
-            }
+            using var file = new FileStream($"/sys/class/bdi/{device}/{attribute}", FileMode.Open, FileAccess.Write);
+            file.Write(System.Text.Encoding.ASCII.GetBytes(value));
+            return true;
         }
-        return false;
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
     }
 }

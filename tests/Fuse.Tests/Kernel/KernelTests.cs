@@ -136,6 +136,19 @@ public sealed class KernelTests
     }
 
     [SkippableFact]
+    public async Task Read_ahead_and_dirty_limit_are_raised_for_root()
+    {
+        await using KernelMount mount = await KernelMount.CreateAsync(
+            new MemoryFileSystem(), new FuseSessionOptions { WritebackCache = true, MaxReadahead = 2 << 20 });
+        string bdi = "/sys/class/bdi/" + mount.Session.Device;
+        Assert.Equal("2048\n", await File.ReadAllTextAsync(bdi + "/read_ahead_kb"));
+        Assert.Equal("20\n", await File.ReadAllTextAsync(bdi + "/max_ratio"));
+        Skip.IfNot(File.Exists(bdi + "/strict_limit"), "strict_limit came with Linux 6.2");
+        Assert.Equal("0\n", await File.ReadAllTextAsync(bdi + "/strict_limit"));
+        Assert.Empty(mount.Warnings);
+    }
+
+    [SkippableFact]
     public async Task Read_only_mount_refuses_writers_by_itself()
     {
         var fileSystem = new MemoryFileSystem();
