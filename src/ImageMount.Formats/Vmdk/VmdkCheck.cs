@@ -148,7 +148,7 @@ internal static class VmdkCheck
             }
 
             Extend(host, size);
-            if (host < VmdkLayout.SectorSize || IsDirectory(host, size))
+            if (_header.IsMetadata(host, size))
             {
                 _report.Corruption($"{_node.Name}: the grain of {Hex(start)} at {Hex(host)} lies over the metadata");
             }
@@ -221,14 +221,6 @@ internal static class VmdkCheck
             {
                 Report(e, $"the redundant copy of grain table {index}");
             }
-        }
-
-        private bool IsDirectory(long host, long size)
-        {
-            long bytes = (long)_header.DirectoryEntries * sizeof(uint);
-            return Overlaps(_header.DirectoryOffset) || Overlaps(_header.RedundantDirectoryOffset);
-
-            bool Overlaps(long offset) => offset != 0 && host < offset + bytes && offset < host + size;
         }
 
         private void CountFragment(uint entry, RunKind kind)

@@ -21,8 +21,16 @@ internal abstract class VmdkExtent(long guestStart, VmdkExtentLine line)
     /// <summary>The file, or null for zeroes.</summary>
     public abstract BlockNode? Node { get; }
 
-    /// <summary>Why guest data cannot be written here, or null.</summary>
+    /// <summary>Why the extent's own nature forbids writing, or null.</summary>
     public abstract string? WhyReadOnly { get; }
+
+    /// <summary>Why guest data is not written here, or null: by nature, or because the descriptor says so.</summary>
+    public string? WhyNotWritten => WhyReadOnly ?? Line.Access switch
+    {
+        VmdkAccess.ReadWrite => null,
+        VmdkAccess.ReadOnly => "the descriptor says RDONLY",
+        _ => "the descriptor says NOACCESS",
+    };
 
     /// <summary>The run at an offset if the tables for it are at hand.</summary>
     public abstract bool TryLookup(long guestOffset, long count, out MappedRun run);

@@ -8,8 +8,7 @@ namespace ImageMount.Formats.Vmdk;
 /// </summary>
 /// <param name="node">The file.</param>
 /// <param name="grainSize">Unit and alignment of room, bytes.</param>
-/// <param name="overhead">Bytes at the start that are not room, even in a file that is shorter.</param>
-internal sealed class VmdkFileSpace(BlockNode node, int grainSize, long overhead)
+internal sealed class VmdkFileSpace(BlockNode node, int grainSize)
 {
     private const long GrowStep = 16 << 20;
 
@@ -19,7 +18,9 @@ internal sealed class VmdkFileSpace(BlockNode node, int grainSize, long overhead
     private readonly Lock _lock = new();
     private readonly Stack<(long Host, long Size)> _returned = new();
     private readonly SemaphoreSlim _growing = new(1, 1);
-    private long _next = RoundUp(Math.Max(node.Length, overhead), grainSize);
+
+    // Behind everything there is. The header's overhead is not asked: a lie there would make a huge file.
+    private long _next = RoundUp(node.Length, grainSize);
     private long _end = node.Length;
     private bool _grew;
 

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
+using ImageMount.Core.Bits;
 using ImageMount.Core.Block;
 using ImageMount.Core.Memory;
 
@@ -85,6 +86,16 @@ internal sealed class VmdkGrainDirectory
         }
 
         return entries;
+    }
+
+    /// <summary>Stores entries as they are on disk.</summary>
+    public static void Store(ReadOnlySpan<uint> entries, Span<byte> stored)
+    {
+        Span<Le32> to = MemoryMarshal.Cast<byte, Le32>(stored);
+        for (int i = 0; i < entries.Length; i++)
+        {
+            to[i] = entries[i];
+        }
     }
 
     private void Repair(VmdkHeader header, long fileLength)

@@ -46,9 +46,6 @@ internal sealed class VmdkHeader
     /// <summary>Room for the embedded descriptor.</summary>
     public required int DescriptorSize { get; init; }
 
-    /// <summary>Metadata at the start of the file; grains lie behind it.</summary>
-    public required long Overhead { get; init; }
-
     /// <summary>Somebody has, or had when he died, the extent open for writing.</summary>
     public required bool IsUnclean { get; init; }
 
@@ -108,6 +105,18 @@ internal sealed class VmdkHeader
         footer.DescriptorOffset = header.DescriptorOffset;
         footer.DescriptorSize = header.DescriptorSize;
         return Validate(footer, at, file.Length, hasFooter: true);
+    }
+
+    /// <summary>True when a range overlaps what describes the extent; a grain there must not be written.</summary>
+    public bool IsMetadata(long host, long length)
+    {
+        long directory = (long)DirectoryEntries * sizeof(uint);
+        return host < VmdkLayout.SectorSize
+            || Overlaps(DirectoryOffset, directory)
+            || Overlaps(RedundantDirectoryOffset, directory)
+            || Overlaps(DescriptorOffset, DescriptorSize);
+
+        bool Overlaps(long start, long count) => start != 0 && host < start + count && start < host + length;
     }
 
     private static async ValueTask<VmdkSparseHeader> ReadSectorAsync(
@@ -188,7 +197,6 @@ internal sealed class VmdkHeader
                 ? ToBytes(header.RedundantDirectoryOffset, "the place of the redundant grain directory", at + 48) : 0,
             DescriptorOffset = descriptorSize == 0 ? 0 : descriptor,
             DescriptorSize = (int)descriptorSize,
-            Overhead = ToBytes(header.Overhead, "the size of the metadata", at + 64),
             IsUnclean = header.UncleanShutdown != 0,
             HasFooter = hasFooter,
         };

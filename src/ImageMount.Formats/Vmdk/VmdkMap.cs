@@ -86,7 +86,7 @@ internal sealed class VmdkMap : IWritableExtentMap
         {
             VmdkExtent extent = Find(guestOffset);
             long part = Math.Min(end, extent.GuestEnd) - guestOffset;
-            if (WhyReadOnly(extent) is null)
+            if (extent.WhyNotWritten is null)
             {
                 await ChangeContentIdAsync(cancellationToken).ConfigureAwait(false);
                 part = await extent.DiscardAsync(guestOffset, part, cancellationToken).ConfigureAwait(false);
@@ -132,16 +132,9 @@ internal sealed class VmdkMap : IWritableExtentMap
         return await extent.PrepareWriteAsync(guestOffset, count, cancellationToken).ConfigureAwait(false);
     }
 
-    private static string? WhyReadOnly(VmdkExtent extent) => extent.Line.Access switch
-    {
-        VmdkAccess.ReadWrite => extent.WhyReadOnly,
-        VmdkAccess.ReadOnly => "the descriptor says RDONLY",
-        _ => "the descriptor says NOACCESS",
-    };
-
     private static void CheckWritable(VmdkExtent extent)
     {
-        if (WhyReadOnly(extent) is { } why)
+        if (extent.WhyNotWritten is { } why)
         {
             throw new BlockException(BlockErrorKind.ReadOnly, $"this part of the disk cannot be written: {why}")
             {

@@ -50,8 +50,12 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
             extents[i] = i == self
                 ? await MakeSparseAsync(at, line, context.File, header!, cancellationToken).ConfigureAwait(false)
                 : await OpenExtentAsync(at, line, cancellationToken).ConfigureAwait(false);
-            CheckWritable(extents[i]);
             at = extents[i].GuestEnd;
+        }
+
+        if (context.Flags.Writable)
+        {
+            CheckWritable(extents);
         }
 
         return extents;
@@ -177,12 +181,18 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
     }
 
     /// <summary>Who asks for a writable disk learns here that it is none, not by the first write.</summary>
-    private void CheckWritable(VmdkExtent extent)
+    private static void CheckWritable(VmdkExtent[] extents)
     {
-        if (context.Flags.Writable && extent.Line.Access == VmdkAccess.ReadWrite
-            && extent is VmdkSparseExtent { WhyReadOnly: { } why })
+        VmdkExtent? wrong = extents.FirstOrDefault(extent =>
+            extent is VmdkSparseExtent { WhyReadOnly: not null, Line.Access: VmdkAccess.ReadWrite });
+        if (wrong is null && extents.All(extent => extent.WhyNotWritten is not null))
         {
-            throw new BlockException(BlockErrorKind.ReadOnly, why)
+            wrong = extents[0];
+        }
+
+        if (wrong is not null)
+        {
+            throw new BlockException(BlockErrorKind.ReadOnly, wrong.WhyNotWritten!)
             {
                 Hint = "Open it read-only (--read-only), or with a temporary overlay for changes (--snapshot).",
             };

@@ -1,6 +1,4 @@
 using System.Numerics;
-using System.Runtime.InteropServices;
-using ImageMount.Core.Bits;
 using ImageMount.Core.Block;
 using ImageMount.Core.Memory;
 using ImageMount.Formats.Mapped;
@@ -40,7 +38,7 @@ internal sealed class VmdkSparseWriter
         _header = extent.Header;
         _node = extent.Node;
         _cache = cache;
-        _space = new VmdkFileSpace(_node, _header.GrainSize, _header.Overhead);
+        _space = new VmdkFileSpace(_node, _header.GrainSize);
     }
 
     /// <summary>See <see cref="IWritableExtentMap.PrepareWriteAsync"/>.</summary>
@@ -199,10 +197,7 @@ internal sealed class VmdkSparseWriter
 
         await FlushAsync(CancellationToken.None).ConfigureAwait(false);
         await _space.TrimAsync().ConfigureAwait(false);
-        if (!_header.IsUnclean)
-        {
-            await WriteMarkAsync(0, CancellationToken.None).ConfigureAwait(false);
-        }
+        await WriteMarkAsync(0, CancellationToken.None).ConfigureAwait(false);
     }
 
     private static long RoundUp(long value, long unit) => (value + unit - 1) / unit * unit;
@@ -216,23 +211,13 @@ internal sealed class VmdkSparseWriter
             return false;
         }
 
-        CheckNotMetadata(run.HostOffset, run.Length);
-        target = new WriteTarget(_node, run.HostOffset, run.Length, null);
-        return true;
-    }
-
-    /// <summary>A grain that overlaps what describes the extent must not be written, whatever the tables say.</summary>
-    private void CheckNotMetadata(long host, long length)
-    {
-        long size = (long)_header.DirectoryEntries * sizeof(uint);
-        if (host < VmdkLayout.SectorSize || Overlaps(_header.DirectoryOffset, size)
-            || Overlaps(_header.RedundantDirectoryOffset, size)
-            || Overlaps(_header.DescriptorOffset, _header.DescriptorSize))
+        if (_header.IsMetadata(run.HostOffset, run.Length))
         {
-            throw _extent.InFile(BlockException.Invalid("a grain lies over the extent's metadata", host));
+            throw _extent.InFile(BlockException.Invalid("a grain lies over the extent's metadata", run.HostOffset));
         }
 
-        bool Overlaps(long start, long count) => start != 0 && host < start + count && start < host + length;
+        target = new WriteTarget(_node, run.HostOffset, run.Length, null);
+        return true;
     }
 
     private async ValueTask<WriteTarget> PrepareSlowlyAsync(
@@ -429,7 +414,7 @@ internal sealed class VmdkSparseWriter
                 int first = sector * LeafTable.EntriesPerSector;
                 int count = Math.Min(LeafTable.EntriesPerSector, directory.Length - first);
                 var bytes = new byte[count * sizeof(uint)];
-                Store(directory.AsSpan(first, count), bytes);
+                VmdkGrainDirectory.Store(directory.AsSpan(first, count), bytes);
                 sectors.Add((offset + (first * sizeof(uint)), bytes));
             }
         }
@@ -440,7 +425,7 @@ internal sealed class VmdkSparseWriter
         using BufferLease bytes = BufferPool.Shared.Rent(_header.TableSize);
         foreach (LeafTableWrite write in writes)
         {
-            Store(write.Entries, bytes.Span);
+            VmdkGrainDirectory.Store(write.Entries, bytes.Span);
             uint primary = _extent.Directory.Primary[write.Table.Index];
             uint redundant = _extent.Directory.Redundant?[write.Table.Index] ?? 0;
             if (redundant != 0 && redundant != primary
@@ -469,15 +454,6 @@ internal sealed class VmdkSparseWriter
         }
     }
 
-    private static void Store(ReadOnlySpan<uint> entries, Span<byte> bytes)
-    {
-        Span<Le32> stored = MemoryMarshal.Cast<byte, Le32>(bytes);
-        for (int i = 0; i < entries.Length; i++)
-        {
-            stored[i] = entries[i];
-        }
-    }
-
     /// <summary>Says in the header, durably, that the extent is being changed; once, before the first change.</summary>
     private async ValueTask MarkAsync(CancellationToken cancellationToken)
     {
@@ -491,7 +467,11 @@ internal sealed class VmdkSparseWriter
         {
             if (!_marked)
             {
-                if (!_header.IsUnclean)
+                if (_header.IsUnclean)
+                {
+                    await VmdkRepair.RunAsync(_extent, _space, cancellationToken).ConfigureAwait(false);
+                }
+                else
                 {
                     await WriteMarkAsync(1, cancellationToken).ConfigureAwait(false);
                 }

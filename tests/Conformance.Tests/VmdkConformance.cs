@@ -1,0 +1,58 @@
+namespace ImageMount.Conformance.Tests;
+
+/// <summary>Disks that qemu-img makes, by subformat.</summary>
+public abstract class VmdkConformanceBase(params string[] options) : ConformanceSuite
+{
+    public override string Driver => "vmdk";
+
+    protected override OptionMap Create(string rawFile, TempDir dir)
+    {
+        string image = dir.File("disk.vmdk");
+        Qemu.Img("convert", "-f", "raw", "-O", "vmdk", "-o", string.Join(',', options), rawFile, image);
+        return TestGraph.ForFile(image, "vmdk");
+    }
+}
+
+public class VmdkSparseConformance() : VmdkConformanceBase("subformat=monolithicSparse");
+
+public class VmdkZeroedGrainConformance() : VmdkConformanceBase("subformat=monolithicSparse", "zeroed_grain=on");
+
+public class VmdkFlatConformance() : VmdkConformanceBase("subformat=monolithicFlat");
+
+public class VmdkSplitSparseConformance() : VmdkConformanceBase("subformat=twoGbMaxExtentSparse");
+
+public class VmdkSplitFlatConformance() : VmdkConformanceBase("subformat=twoGbMaxExtentFlat");
+
+/// <summary>Compressed grains; reading only.</summary>
+public class VmdkStreamConformance : ConformanceReading
+{
+    public override string Driver => "vmdk";
+
+    protected override bool IsWritable => false;
+
+    protected override OptionMap Create(string rawFile, TempDir dir)
+    {
+        string image = dir.File("disk.vmdk");
+        Qemu.Img("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", rawFile, image);
+        return TestGraph.ForFile(image, "vmdk");
+    }
+}
+
+/// <summary>Past the page cache: metadata and odd lengths must be aligned by the node below.</summary>
+public class VmdkDirectConformance() : VmdkConformanceBase("subformat=monolithicSparse")
+{
+    protected override ValueTask<Graph> OpenAsync(OptionMap image, OpenFlags flags) =>
+        base.OpenAsync(image, flags with { Direct = true });
+}
+
+/// <summary>An empty child: everything comes from, and new grains are filled from, the parent.</summary>
+public class VmdkChildConformance() : VmdkConformanceBase("subformat=monolithicSparse")
+{
+    protected override OptionMap Create(string rawFile, TempDir dir)
+    {
+        base.Create(rawFile, dir);
+        string child = dir.File("child.vmdk");
+        Qemu.Img("create", "-q", "-f", "vmdk", "-F", "vmdk", "-b", dir.File("disk.vmdk"), child);
+        return TestGraph.ForFile(child, "vmdk");
+    }
+}
