@@ -29,7 +29,8 @@ public readonly record struct FuseAttributes
     /// <summary>Allocated space in units of 512 bytes (st_blocks), whatever the block size is.</summary>
     public long Blocks { get; init; }
 
-    /// <summary>Preferred I/O size in bytes (st_blksize). It must be a power of two of at least 512, or 0 = 4096.</summary>
+    /// <summary>Preferred I/O size in bytes (st_blksize). It must be a power of two of at least 512, or 0 =
+    /// 4096.</summary>
     public uint BlockSize { get; init; }
 
     /// <summary>File type and permissions: <see cref="FuseMode"/>. The type is not optional.</summary>
@@ -47,7 +48,8 @@ public readonly record struct FuseAttributes
     public FuseTimestamp ChangeTime { get; init; }
 
     /// <summary>How long the kernel may answer stat(2) from memory. Zero: it asks every time. Note that with
-    /// <see cref="FuseSessionOptions.WritebackCache"/> the kernel itself owns size and mtime of regular files.</summary>
+    /// <see cref="FuseSessionOptions.WritebackCache"/> the kernel itself owns size and mtime of regular
+    /// files.</summary>
     public TimeSpan Validity { get; init; }
 }
 

@@ -18,9 +18,9 @@ namespace ImageMount.Fuse;
 /// (<c>-Errno.EIO</c>); methods that return <see cref="FuseResult{T}"/> answer <c>new FuseError(Errno.ENOENT)</c>; both
 /// may throw instead, and <see cref="MapException"/> makes an errno of it. A count larger than asked for is a bug of
 /// the file system and answered EIO.</para>
-/// <para><b>Cancellation.</b> The token fires when the caller of the system call was interrupted by a signal (FUSE_INTERRUPT).
-/// Ignoring it is correct. A cancelled operation throws <see cref="OperationCanceledException"/> or answers
-/// <c>-EINTR</c>, and only after nothing touches its buffers any more.</para>
+/// <para><b>Cancellation.</b> The token fires when the caller of the system call was interrupted by a signal
+/// (FUSE_INTERRUPT). Ignoring it is correct. A cancelled operation throws <see cref="OperationCanceledException"/> or
+/// answers <c>-EINTR</c>, and only after nothing touches its buffers any more.</para>
 /// <para><b>ENOSYS.</b> The kernel remembers ENOSYS and does not ask again, for all files of the mount. The defaults
 /// say ENOSYS only where that is what one wants (named below); an override should not.</para>
 /// </remarks>
@@ -32,7 +32,8 @@ public abstract class FuseFileSystem
     // ---- life of the mount -------------------------------------------------------------------------------------
 
     /// <summary>INIT: runs once, before anything else, with what was negotiated. A failure fails the mount.</summary>
-    public virtual ValueTask InitializeAsync(IFuseConnection connection, CancellationToken cancellationToken) => default;
+    public virtual ValueTask InitializeAsync(IFuseConnection connection, CancellationToken cancellationToken) =>
+        default;
 
     /// <summary>The mount is gone: flush and close. Runs once, after the last operation has completed, whether the
     /// kernel sent DESTROY or merely hung up (it sends DESTROY only for some kinds of mounts, and RELEASE for files
@@ -53,7 +54,8 @@ public abstract class FuseFileSystem
 
     // ---- inodes ------------------------------------------------------------------------------------------------
 
-    /// <summary>LOOKUP: what <paramref name="name"/> in directory <paramref name="parent"/> is. Default: ENOENT.</summary>
+    /// <summary>LOOKUP: what <paramref name="name"/> in directory <paramref name="parent"/> is. Default:
+    /// ENOENT.</summary>
     public virtual ValueTask<FuseResult<FuseEntry>> LookupAsync(
         FuseRequestContext context, ulong parent, FuseName name, CancellationToken cancellationToken) =>
         FuseResult<FuseEntry>.Failed(Errno.ENOENT);
@@ -102,7 +104,8 @@ public abstract class FuseFileSystem
     // On a read-only mount the kernel answers EROFS without asking; otherwise the defaults say EPERM, which is what
     // the manual pages give for "this file system cannot".
 
-    /// <summary>MKNOD. <paramref name="mode"/> has the type and the permissions, umask applied. Default: EPERM.</summary>
+    /// <summary>MKNOD. <paramref name="mode"/> has the type and the permissions, umask applied. Default:
+    /// EPERM.</summary>
     public virtual ValueTask<FuseResult<FuseEntry>> MakeNodeAsync(
         FuseRequestContext context, ulong parent, FuseName name, uint mode, uint device,
         CancellationToken cancellationToken) =>
@@ -155,14 +158,14 @@ public abstract class FuseFileSystem
 
     // ---- open files --------------------------------------------------------------------------------------------
 
-    /// <summary>OPEN. <paramref name="flags"/> are those of open(2) without O_CREAT, O_EXCL, O_NOCTTY; with O_TRUNC when
-    /// the file is to be truncated as part of it. Default: handle 0 and the page cache.</summary>
+    /// <summary>OPEN. <paramref name="flags"/> are those of open(2) without O_CREAT, O_EXCL, O_NOCTTY; with O_TRUNC
+    /// when the file is to be truncated as part of it. Default: handle 0 and the page cache.</summary>
     public virtual ValueTask<FuseResult<FuseOpenReply>> OpenAsync(
         FuseRequestContext context, ulong inode, int flags, CancellationToken cancellationToken) =>
         FuseResult<FuseOpenReply>.Completed(default);
 
-    /// <summary>READ: fills <paramref name="destination"/> from <paramref name="offset"/> (bytes) and answers the count;
-    /// fewer than asked for only at the end of the file (with a page cache the kernel takes it for the end), or
+    /// <summary>READ: fills <paramref name="destination"/> from <paramref name="offset"/> (bytes) and answers the
+    /// count; fewer than asked for only at the end of the file (with a page cache the kernel takes it for the end), or
     /// -errno.</summary>
     public virtual ValueTask<int> ReadAsync(
         FuseRequestContext context, ulong inode, ulong handle, long offset, Memory<byte> destination,
@@ -273,7 +276,8 @@ public abstract class FuseFileSystem
         FuseRequestContext context, ulong inode, Memory<byte> destination, CancellationToken cancellationToken) =>
         new(-Errno.ENOSYS);
 
-    /// <summary>SETXATTR; <paramref name="flags"/> are XATTR_CREATE (1) and XATTR_REPLACE (2). Default: ENOSYS.</summary>
+    /// <summary>SETXATTR; <paramref name="flags"/> are XATTR_CREATE (1) and XATTR_REPLACE (2). Default:
+    /// ENOSYS.</summary>
     public virtual ValueTask<int> SetXattrAsync(
         FuseRequestContext context, ulong inode, FuseName name, ReadOnlyMemory<byte> value, int flags,
         CancellationToken cancellationToken) =>

@@ -24,7 +24,8 @@ public enum FuseOpenFlags : uint
     /// <summary>FOPEN_NOFLUSH: no FLUSH on close(2); ignored by the kernel with a writeback cache.</summary>
     NoFlush = 1 << 5,
 
-    /// <summary>FOPEN_PARALLEL_DIRECT_WRITES: several direct writes to one inode at a time. Only with DirectIo.</summary>
+    /// <summary>FOPEN_PARALLEL_DIRECT_WRITES: several direct writes to one inode at a time. Only with
+    /// DirectIo.</summary>
     ParallelDirectWrites = 1 << 6,
 
     /// <summary>FOPEN_PASSTHROUGH: the kernel serves reads and writes from <see cref="FuseOpenReply.BackingId"/>.

@@ -1,6 +1,7 @@
 namespace ImageMount.Fuse;
 
-/// <summary>An errno on its way into any <see cref="FuseResult{T}"/>: <c>return new FuseError(Errno.ENOENT);</c></summary>
+/// <summary>An errno on its way into any <see cref="FuseResult{T}"/>: <c>return new
+/// FuseError(Errno.ENOENT);</c></summary>
 /// <param name="Errno">Positive errno.</param>
 public readonly record struct FuseError(int Errno);
 

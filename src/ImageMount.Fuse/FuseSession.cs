@@ -86,18 +86,20 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
     /// <summary>Completes when every request taken from the kernel before this call has been answered.</summary>
     public Task DrainAsync(CancellationToken cancellationToken = default) => _server.DrainAsync(cancellationToken);
 
-    /// <summary>Unmounts and waits as <see cref="WaitAsync"/> does. The kernel writes its dirty pages first. Does nothing
-    /// but wait when somebody else has unmounted already.</summary>
+    /// <summary>Unmounts and waits as <see cref="WaitAsync"/> does. The kernel writes its dirty pages first. Does
+    /// nothing but wait when somebody else has unmounted already.</summary>
     /// <param name="lazy">Detach although somebody uses it; then this returns only when they let go.</param>
     /// <param name="cancellationToken">Stops waiting; an umount(2) under way goes on.</param>
-    /// <exception cref="FuseMountException"><see cref="FuseMountFailure.Busy"/>: still mounted, still served.</exception>
+    /// <exception cref="FuseMountException"><see cref="FuseMountFailure.Busy"/>: still mounted, still
+    /// served.</exception>
     public async Task UnmountAsync(bool lazy = false, CancellationToken cancellationToken = default)
     {
         if (!_transport.Completion.IsCompleted)
         {
             try
             {
-                // umount(2) blocks until dirty pages are written, through our own workers: it needs a thread of its own.
+                // umount(2) blocks until dirty pages are written, through our own workers: it needs a thread of its
+                // own.
                 await Task.Factory.StartNew(
                     () => FuseUnmount.Unmount(MountPoint, lazy), CancellationToken.None,
                     TaskCreationOptions.LongRunning, TaskScheduler.Default)
@@ -111,9 +113,9 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
         await WaitAsync(cancellationToken).ConfigureAwait(false);
     }
 
-    /// <summary>Cuts the connection at once: every waiting system call gets an error. Not an orderly end: dirty pages are
-    /// lost. The mount may stay behind, dead. Answers false when it is not possible (needs root, or the fusectl file
-    /// system at /sys/fs/fuse/connections).</summary>
+    /// <summary>Cuts the connection at once: every waiting system call gets an error. Not an orderly end: dirty pages
+    /// are lost. The mount may stay behind, dead. Answers false when it is not possible (needs root, or the fusectl
+    /// file system at /sys/fs/fuse/connections).</summary>
     public bool Abort()
     {
         if (Device is null)
@@ -165,7 +167,7 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
         try
         {
             file.DangerousAddRef(ref held);
-            return WithDevice((int)file.DangerousGetHandle(), BackingOpen);
+            return WithDevice((int)file.DangerousGetHandle(), FuseDeviceControl.BackingOpen);
         }
         finally
         {
@@ -177,7 +179,7 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
     }
 
     /// <inheritdoc/>
-    public int UnregisterBacking(int backingId) => WithDevice(backingId, BackingClose);
+    public int UnregisterBacking(int backingId) => WithDevice(backingId, FuseDeviceControl.BackingClose);
 
     /// <summary>Unmounts lazily if still mounted (or dead), and waits; swallows the failure of the destroy hook, which
     /// <see cref="WaitAsync"/> tells.</summary>
@@ -321,20 +323,6 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
                 _device.DangerousRelease();
             }
         }
-    }
-
-    private static unsafe int BackingOpen(int device, int file)
-    {
-        // fuse_backing_map: fd, flags, padding
-        int* map = stackalloc int[4] { file, 0, 0, 0 };
-        // SAFETY: FUSE_DEV_IOC_BACKING_OPEN reads 16 bytes.
-        return SysIoctl.Ioctl(device, FuseConstants.FUSE_DEV_IOC_BACKING_OPEN, map);
-    }
-
-    private static unsafe int BackingClose(int device, int backingId)
-    {
-        // SAFETY: FUSE_DEV_IOC_BACKING_CLOSE reads one uint32_t.
-        return SysIoctl.Ioctl(device, FuseConstants.FUSE_DEV_IOC_BACKING_CLOSE, &backingId);
     }
 
     private static int RequestBytes(FuseSessionOptions options)

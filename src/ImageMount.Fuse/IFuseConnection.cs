@@ -49,10 +49,11 @@ public interface IFuseConnection
     /// <summary>A name disappeared by itself: drops it and tells inotify. 0 or -errno.</summary>
     int NotifyDelete(ulong parent, ulong child, ReadOnlySpan<byte> name);
 
-    /// <summary>Registers a host file that the kernel is to serve by itself (FUSE_DEV_IOC_BACKING_OPEN). Answers an id &gt; 0
-    /// for <see cref="FuseOpenReply.BackingId"/>, or -errno: -EPERM (needs CAP_SYS_ADMIN), -EOPNOTSUPP (not granted in
-    /// INIT, or not a regular file), -ELOOP (the file itself lies on a stacked file system). Then serve it the ordinary
-    /// way. The descriptor may be closed afterwards; the id keeps the file open until unregistered.</summary>
+    /// <summary>Registers a host file that the kernel is to serve by itself (FUSE_DEV_IOC_BACKING_OPEN). Answers an id
+    /// &gt; 0 for <see cref="FuseOpenReply.BackingId"/>, or -errno: -EPERM (needs CAP_SYS_ADMIN), -EOPNOTSUPP (not
+    /// granted in INIT, or not a regular file), -ELOOP (the file itself lies on a stacked file system). Then serve it
+    /// the ordinary way. The descriptor may be closed afterwards; the id keeps the file open until
+    /// unregistered.</summary>
     int RegisterBacking(SafeFileHandle file);
 
     /// <summary>Gives back an id; open files that use it are not disturbed. 0 or -errno.</summary>

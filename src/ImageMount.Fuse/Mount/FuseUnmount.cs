@@ -5,8 +5,8 @@ namespace ImageMount.Fuse.Mount;
 /// <summary>Takes mounts down, with umount2(2) when root and with <c>fusermount3 -u</c> otherwise.</summary>
 public static class FuseUnmount
 {
-    /// <summary>Unmounts what is mounted at <paramref name="mountPoint"/>; blocks until the kernel has written its dirty
-    /// pages through the mount, so never call it on one of the session's workers.</summary>
+    /// <summary>Unmounts what is mounted at <paramref name="mountPoint"/>; blocks until the kernel has written its
+    /// dirty pages through the mount, so never call it on one of the session's workers.</summary>
     /// <param name="mountPoint">Absolute path.</param>
     /// <param name="lazy">Detach even if busy: gone from the tree now, ended when the last user lets go.</param>
     /// <exception cref="FuseMountException"><see cref="FuseMountFailure.Busy"/>,

@@ -16,8 +16,8 @@ public sealed record MountHolder(int Pid, string Name, string How, string Path);
 /// </summary>
 public static class MountHolders
 {
-    /// <summary>Everybody who uses a path at or below <paramref name="mountPoint"/> (absolute). One line per process and
-    /// kind of use.</summary>
+    /// <summary>Everybody who uses a path at or below <paramref name="mountPoint"/> (absolute). One line per process
+    /// and kind of use.</summary>
     public static IReadOnlyList<MountHolder> Find(string mountPoint)
     {
         string root = mountPoint.Length > 1 ? mountPoint.TrimEnd('/') : mountPoint;

@@ -59,8 +59,8 @@ public sealed record MountPoint(string Path, uint RootMode)
         return new MountPoint(full, FuseMode.S_IFDIR);
     }
 
-    /// <summary>The absolute path with symlinks resolved, as the mount table has it; works for a dead mount too, and for
-    /// what does not exist.</summary>
+    /// <summary>The absolute path with symlinks resolved, as the mount table has it; works for a dead mount too, and
+    /// for what does not exist.</summary>
     public static string ResolvePath(string path) => Resolve(System.IO.Path.GetFullPath(path));
 
     private static bool IsEmpty(string directory)

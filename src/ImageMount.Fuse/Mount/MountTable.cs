@@ -42,7 +42,8 @@ public static class MountTable
         return Read().LastOrDefault(m => m.MountPoint == wanted);
     }
 
-    /// <summary>True when <paramref name="path"/> is a FUSE mount whose server is gone: stat(2) says ENOTCONN.</summary>
+    /// <summary>True when <paramref name="path"/> is a FUSE mount whose server is gone: stat(2) says
+    /// ENOTCONN.</summary>
     public static bool IsDeadMount(string path) => Stat.TryGet(path, out _) == -Errno.ENOTCONN;
 
     /// <summary>Detaches a dead mount lazily. False when <paramref name="path"/> is none. Throws

@@ -35,7 +35,8 @@ internal enum FuseOperationTraits
 /// </summary>
 /// <param name="Opcode">The kernel's number.</param>
 /// <param name="Name">Its name without FUSE_.</param>
-/// <param name="MinimumBody">Bytes of the fixed structure after the header; shorter requests are answered EINVAL.</param>
+/// <param name="MinimumBody">Bytes of the fixed structure after the header; shorter requests are answered
+/// EINVAL.</param>
 /// <param name="ReplySize">Bytes of the answer after the header on success; at most this much with VariableReply, where
 /// 0 means "as asked for".</param>
 /// <param name="Traits">See there.</param>

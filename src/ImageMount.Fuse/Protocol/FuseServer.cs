@@ -85,7 +85,8 @@ internal sealed class FuseServer
         request.Counters.Requests++;
         FuseOperation? operation = FuseOperation.Find(request.Opcode);
         request.Operation = operation;
-        _options.Tracer?.Request(request.Unique, operation?.Name ?? $"OP{(uint)request.Opcode}", request.NodeId, length);
+        _options.Tracer?.Request(
+            request.Unique, operation?.Name ?? $"OP{(uint)request.Opcode}", request.NodeId, length);
         if (operation is null)
         {
             return ReplyError(request, Errno.ENOSYS);

@@ -3,8 +3,8 @@ using ImageMount.Interop;
 
 namespace ImageMount.Fuse.Protocol;
 
-/// <summary>Operations on inodes as such. Every handler reads its body front to back, looks at the reader's error, calls
-/// the file system, and hands the task to <see cref="FuseServer.Finish"/>.</summary>
+/// <summary>Operations on inodes as such. Every handler reads its body front to back, looks at the reader's error,
+/// calls the file system, and hands the task to <see cref="FuseServer.Finish"/>.</summary>
 internal static class NodeHandlers
 {
     private static readonly Action<FuseServer, FuseRequest, FuseResult<FuseAttributes>> s_attributes = ReplyAttributes;

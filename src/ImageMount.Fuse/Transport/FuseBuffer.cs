@@ -11,9 +11,9 @@ namespace ImageMount.Fuse.Transport;
 ///               │request │reply    │ WRITE data arrives here; READ data is put here
 ///               │header  │header   │
 /// </code>
-/// A WRITE is read in one piece from 4096-80 (fuse_in_header and fuse_write_in, 40 bytes each), so its data lands on the
-/// page boundary that O_DIRECT wants. A reply is written in one piece from 4096-16. Both use the same pages: by the time
-/// the reply's header is written, the request has been parsed and its operation has completed.
+/// A WRITE is read in one piece from 4096-80 (fuse_in_header and fuse_write_in, 40 bytes each), so its data lands on
+/// the page boundary that O_DIRECT wants. A reply is written in one piece from 4096-16. Both use the same pages: by the
+/// time the reply's header is written, the request has been parsed and its operation has completed.
 /// </summary>
 internal sealed unsafe class FuseBuffer : MemoryManager<byte>
 {

@@ -30,7 +30,8 @@ internal interface IFuseTransport : IDisposable
 /// <summary>Where the reply to a request goes; belongs to the transport that brought the request.</summary>
 internal interface IFuseReplySink
 {
-    /// <summary>Sends bytes <paramref name="start"/> … start + length of the request's buffer: one whole reply.</summary>
+    /// <summary>Sends bytes <paramref name="start"/> … start + length of the request's buffer: one whole
+    /// reply.</summary>
     /// <returns>0 or -errno. ENOENT: the caller of the system call has given up, which is no error.</returns>
     int Send(FuseRequest request, int start, int length);
 

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using ImageMount.Fuse.Abi;
 using ImageMount.Fuse.Protocol;
 using ImageMount.Interop;
 using Microsoft.Win32.SafeHandles;
@@ -170,17 +169,14 @@ internal sealed class ThreadTransport : IFuseTransport
         new Thread(worker.Run, 512 << 10) { IsBackground = true, Name = $"fuse{worker.Index}" }.Start();
     }
 
-    private unsafe SafeFileHandle? CloneDevice()
+    private SafeFileHandle? CloneDevice()
     {
         SafeFileHandle? clone = SysOpen.TryOpen("/dev/fuse", SysOpen.O_RDWR, out _);
         if (clone is null)
         {
             return null;
         }
-        uint original = (uint)_workers[0].Descriptor;
-        // SAFETY: FUSE_DEV_IOC_CLONE reads one uint32_t.
-        int result = SysIoctl.Ioctl((int)clone.DangerousGetHandle(), FuseConstants.FUSE_DEV_IOC_CLONE, &original);
-        if (result < 0)
+        if (FuseDeviceControl.Clone((int)clone.DangerousGetHandle(), _workers[0].Descriptor) < 0)
         {
             clone.Dispose();
             return null;

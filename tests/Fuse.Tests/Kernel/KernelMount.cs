@@ -63,7 +63,8 @@ internal sealed class KernelMount : IAsyncDisposable
     }
 
     /// <summary>Runs a program to its end; its standard output. Killed by the watchdog.</summary>
-    public static async Task<(int ExitCode, string Output, string Errors)> RunAsync(string program, params string[] args)
+    public static async Task<(int ExitCode, string Output, string Errors)> RunAsync(
+        string program, params string[] args)
     {
         using Process process = Process.Start(new ProcessStartInfo(program, args)
         {

@@ -220,7 +220,10 @@ public sealed class KernelTests
     [SkippableFact]
     public async Task Destroy_hook_that_fails_comes_out_of_the_wait()
     {
-        var fileSystem = new MemoryFileSystem { DestroyFails = new FuseException(Errno.EIO, "the image was not flushed") };
+        var fileSystem = new MemoryFileSystem
+        {
+            DestroyFails = new FuseException(Errno.EIO, "the image was not flushed"),
+        };
         await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
         FuseException e = await Assert.ThrowsAsync<FuseException>(
             () => mount.Session.UnmountAsync().WaitAsync(KernelMount.Watchdog));
@@ -412,116 +415,5 @@ public sealed class KernelTests
         fileSystem.LetGo.Set();
         Assert.All(threads, t => Assert.True(t.Join(KernelMount.Watchdog)));
         await mount.Session.UnmountAsync().WaitAsync(KernelMount.Watchdog);
-    }
-
-    private sealed class BlockingReads(int readers) : MemoryFileSystem
-    {
-        public CountdownEvent AllBlocked { get; } = new(readers);
-
-        public ManualResetEventSlim LetGo { get; } = new();
-
-        public override ValueTask<int> ReadAsync(
-            FuseRequestContext context, ulong inode, ulong handle, long offset, Memory<byte> destination,
-            CancellationToken cancellationToken)
-        {
-            AllBlocked.Signal();
-            LetGo.Wait(CancellationToken.None);
-            return new(0);
-        }
-    }
-
-    private sealed class AlignmentProbe : MemoryFileSystem
-    {
-        public List<int> WriteLengths { get; } = [];
-
-        public List<int> ReadLengths { get; } = [];
-
-        public int Misaligned { get; private set; }
-
-        public override ValueTask<int> ReadAsync(
-            FuseRequestContext context, ulong inode, ulong handle, long offset, Memory<byte> destination,
-            CancellationToken cancellationToken)
-        {
-            Look(destination.Span);
-            ReadLengths.Add(destination.Length);
-            return base.ReadAsync(context, inode, handle, offset, destination, cancellationToken);
-        }
-
-        public override ValueTask<int> WriteAsync(
-            FuseRequestContext context, ulong inode, ulong handle, long offset, ReadOnlyMemory<byte> data,
-            FuseWriteInfo info, CancellationToken cancellationToken)
-        {
-            Look(data.Span);
-            WriteLengths.Add(data.Length);
-            return base.WriteAsync(context, inode, handle, offset, data, info, cancellationToken);
-        }
-
-        private unsafe void Look(ReadOnlySpan<byte> span)
-        {
-            // SAFETY: only the address is looked at.
-            fixed (byte* address = span)
-            {
-                Misaligned += (nint)address % 4096 == 0 ? 0 : 1;
-            }
-        }
-    }
-
-    private sealed class FailingInit : MemoryFileSystem
-    {
-        public override ValueTask InitializeAsync(IFuseConnection connection, CancellationToken cancellationToken) =>
-            ValueTask.FromException(new FuseException(Errno.ENOMEDIUM, "no medium"));
-    }
-
-    private sealed class NeverReading : MemoryFileSystem
-    {
-        public TaskCompletionSource Started { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
-
-        public TaskCompletionSource Cancelled { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
-
-        public CancellationTokenSource GiveUp { get; } = new();
-
-        public override async ValueTask<int> ReadAsync(
-            FuseRequestContext context, ulong inode, ulong handle, long offset, Memory<byte> destination,
-            CancellationToken cancellationToken)
-        {
-            using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, GiveUp.Token);
-            Started.TrySetResult();
-            try
-            {
-                await Task.Delay(Timeout.Infinite, either.Token).ConfigureAwait(false);
-                return 0;
-            }
-            finally
-            {
-                Cancelled.TrySetResult();
-            }
-        }
-    }
-
-    private sealed class PassthroughProbe(string host) : MemoryFileSystem
-    {
-        public int BackingId { get; private set; }
-
-        public override ValueTask<FuseResult<FuseOpenReply>> OpenAsync(
-            FuseRequestContext context, ulong inode, int flags, CancellationToken cancellationToken)
-        {
-            using SafeFileHandle file = File.OpenHandle(host, FileMode.Open, FileAccess.ReadWrite);
-            BackingId = Connection!.RegisterBacking(file);
-            return BackingId > 0
-                ? FuseResult<FuseOpenReply>.Completed(new FuseOpenReply(1, FuseOpenFlags.Passthrough, BackingId))
-                : FuseResult<FuseOpenReply>.Failed(-BackingId);
-        }
-    }
-
-    /// <summary>Suspends every read once, so that continuations answer from other threads.</summary>
-    private sealed class Yielding : MemoryFileSystem
-    {
-        public override async ValueTask<int> ReadAsync(
-            FuseRequestContext context, ulong inode, ulong handle, long offset, Memory<byte> destination,
-            CancellationToken cancellationToken)
-        {
-            await Task.Yield();
-            return await base.ReadAsync(context, inode, handle, offset, destination, cancellationToken);
-        }
     }
 }

@@ -1,7 +1,7 @@
 namespace ImageMount.Fuse.Tests.Kernel;
 
-/// <summary>A small file system in memory for tests against the kernel: a root directory with files 2 … n, or a root that
-/// is itself the file (file mode). Files are sparse in units of 4 KiB.</summary>
+/// <summary>A small file system in memory for tests against the kernel: a root directory with files 2 … n, or a root
+/// that is itself the file (file mode). Files are sparse in units of 4 KiB.</summary>
 internal class MemoryFileSystem : FuseFileSystem
 {
     private static readonly TimeSpan s_validity = TimeSpan.FromSeconds(10);

@@ -3,7 +3,8 @@ using ImageMount.Fuse;
 
 namespace ImageMount.Fuse.Tests.Wire;
 
-/// <summary>Writes down every call with its arguments and gives fixed answers, the same the wire cases expect.</summary>
+/// <summary>Writes down every call with its arguments and gives fixed answers, the same the wire cases
+/// expect.</summary>
 internal sealed class RecordingFileSystem : FuseFileSystem
 {
     public List<string> Calls { get; } = [];

@@ -82,7 +82,8 @@ internal sealed class WireHarness : IFuseReplySink, IFuseConnection, IDisposable
         }
     }
 
-    /// <summary>Waits until request <paramref name="unique"/> was answered and its place given back; the reply.</summary>
+    /// <summary>Waits until request <paramref name="unique"/> was answered and its place given back; the
+    /// reply.</summary>
     public byte[] Await(ulong unique)
     {
         lock (_lock)
