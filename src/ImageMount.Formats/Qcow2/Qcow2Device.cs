@@ -157,6 +157,10 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
         return device;
     }
 
+    /// <summary>Maps the whole disk to a raw data file; for a new image.</summary>
+    internal ValueTask MapDataFileAsync(CancellationToken cancellationToken) =>
+        Qcow2RawData.MapAsync(_map, _writer!, _image, 0, Length, cancellationToken);
+
     private static List<BlockChild> ListChildren(Qcow2Image image)
     {
         var children = new List<BlockChild> { new("file", image.File) };
