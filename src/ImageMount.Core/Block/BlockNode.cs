@@ -464,8 +464,7 @@ public sealed class BlockNode
                 step = Math.Min(step, _limits.MaxZero);
             }
 
-            if (step > 0 && await _device.TryZeroAsync(offset, step, flags & ~ZeroFlags.Fua, cancellationToken)
-                    .ConfigureAwait(false))
+            if (step > 0 && await ZeroBlocksAsync(offset, step, flags, cancellationToken).ConfigureAwait(false))
             {
                 return step;
             }
@@ -476,6 +475,30 @@ public sealed class BlockNode
         int written = (int)Math.Min(Math.Min(count, limit), ZeroChunk);
         await WriteWithHelpAsync(offset, Zeroes.Memory[..written], WriteFlags.None, cancellationToken).ConfigureAwait(false);
         return written;
+    }
+
+    /// <summary>
+    /// Zeroes whole blocks. A read-modify-write of one of them must not be under way: it would put the old bytes back.
+    /// </summary>
+    private async ValueTask<bool> ZeroBlocksAsync(
+        long offset, long count, ZeroFlags flags, CancellationToken cancellationToken)
+    {
+        flags &= ~ZeroFlags.Fua;
+        if (_unaligned is null)
+        {
+            return await _device.TryZeroAsync(offset, count, flags, cancellationToken).ConfigureAwait(false);
+        }
+
+        UnalignedWrites.Ticket ticket = await _unaligned.EnterAsync(offset, count, modifies: false)
+            .ConfigureAwait(false);
+        try
+        {
+            return await _device.TryZeroAsync(offset, count, flags, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            _unaligned.Exit(ticket);
+        }
     }
 
     private ValueTask FlushDeviceAsync(CancellationToken cancellationToken) =>

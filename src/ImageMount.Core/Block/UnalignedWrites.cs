@@ -12,7 +12,7 @@ internal sealed class UnalignedWrites(int alignment)
     private long _lastId;
 
     /// <summary>Waits until no conflicting write is under way, then enters.</summary>
-    public async ValueTask<Ticket> EnterAsync(long offset, int count, bool modifies)
+    public async ValueTask<Ticket> EnterAsync(long offset, long count, bool modifies)
     {
         long from = offset & _mask;
         long end = offset + count - 1 | ~_mask;

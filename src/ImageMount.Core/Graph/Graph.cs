@@ -179,10 +179,9 @@ public sealed class Graph : IAsyncDisposable
     private async ValueTask<BlockNode> ReapplyAsync(
         OpenedNode filter, BlockNode node, CancellationToken cancellationToken)
     {
-        var flags = new OpenFlags();
-        Frame frame = Frame.Enter(null, flags, isTyped: true);
+        Frame frame = Frame.Enter(null, isTyped: true);
         frame.File = filter with { Node = node };
-        var request = new NodeRequest { Options = new Options.OptionMap(), Flags = flags };
+        var request = new NodeRequest { Options = new Options.OptionMap(), Flags = new OpenFlags() };
         var context = new GraphContext(_build, request, frame, node.Name);
         BlockDevice device = await filter.Driver.OpenAsync(context, filter.Options, cancellationToken)
             .ConfigureAwait(false);

@@ -120,11 +120,17 @@ internal sealed class GraphBuild(DriverRegistry registry)
     private async ValueTask<OpenedNode> OpenStackedAsync(
         NodeRequest request, NodeSettings settings, BlockDriver? driver, CancellationToken cancellationToken)
     {
-        Frame frame = Frame.Enter(request.Referrer, request.Flags, request.IsTyped);
+        Frame frame = Frame.Enter(request.Referrer, request.IsTyped);
         frame.File = request.File
             ?? await OpenFileAsync(request, driver, frame, cancellationToken).ConfigureAwait(false);
         driver ??= await ProbeAsync(frame.File, cancellationToken).ConfigureAwait(false);
         string name = settings.NodeName ?? frame.File.Node.Name;
+        if (request.Flags.Writable && driver.WritesFile && !frame.File.Node.CanWrite)
+        {
+            Warn($"{name}: what it is stored in can only be read, so it is opened for reading only");
+            request = request with { Flags = request.Flags with { Writable = false } };
+        }
+
         object bound = Bind(request, driver);
         var context = new GraphContext(this, request, frame, name);
         BlockNode node = await OpenNodeAsync(request, driver, bound, context, name, cancellationToken)
@@ -141,7 +147,7 @@ internal sealed class GraphBuild(DriverRegistry registry)
         bool overFilter = driver?.Kind == DriverKind.Filter;
         OptionMap options = request.Options;
         OptionMap? file = options.GetMap("file");
-        string? name = file is null ? options.Get("file") ?? options.Get("filename") : null;
+        string? name = options.Get("file") ?? options.Get("filename");
         if (file is null && string.IsNullOrEmpty(name))
         {
             throw new BlockException(
@@ -152,16 +158,19 @@ internal sealed class GraphBuild(DriverRegistry registry)
             };
         }
 
-        if (file is null)
+        if (!string.IsNullOrEmpty(name))
         {
-            options.Remove("filename");
-            file = overFilter ? _parser.Parse(name!) : _parser.ParseProtocol(name!);
+            options.Remove(options.Get("file") is null ? "filename" : "file");
+            OptionMap named = overFilter ? _parser.Parse(name) : _parser.ParseProtocol(name);
+            named.Merge(file ?? new OptionMap());
+            file = named;
+            options.Set("file", file);
         }
 
         return await OpenAsync(
             new NodeRequest
             {
-                Options = file,
+                Options = file!,
                 Flags = request.Flags with { Writable = request.Flags.Writable && driver?.WritesFile != false },
                 Referrer = frame,
                 Prefix = request.Prefix + "file.",

@@ -21,19 +21,15 @@ internal sealed record OpenedNode(
 /// </summary>
 internal sealed class Frame
 {
-    private Frame(Frame? referrer, OpenFlags flags, bool isTyped)
+    private Frame(Frame? referrer, bool isTyped)
     {
         Referrer = referrer;
-        Flags = flags;
         IsTyped = isTyped;
         Depth = referrer is null ? 1 : referrer.Depth + 1;
     }
 
     /// <summary>The image above, or null.</summary>
     public Frame? Referrer { get; }
-
-    /// <summary>How the image is opened.</summary>
-    public OpenFlags Flags { get; }
 
     /// <summary>True when the user named this image, false when another image did.</summary>
     public bool IsTyped { get; }
@@ -63,9 +59,9 @@ internal sealed class Frame
     }
 
     /// <summary>Begins an image below another, or at the top.</summary>
-    public static Frame Enter(Frame? referrer, OpenFlags flags, bool isTyped)
+    public static Frame Enter(Frame? referrer, bool isTyped)
     {
-        var frame = new Frame(referrer, flags, isTyped);
+        var frame = new Frame(referrer, isTyped);
         if (frame.Depth > GraphLimits.MaxDepth)
         {
             throw new BlockException(

@@ -32,7 +32,7 @@ public sealed class SourceParser(DriverRegistry registry)
     /// <summary>Parses a path or URI into the options of a protocol node.</summary>
     public OptionMap ParseProtocol(string source)
     {
-        if (source.Length == 0)
+        if (source.Length == 0 || source == FilePrefix)
         {
             throw new BlockException(BlockErrorKind.InvalidArgument, "the name of the image is empty");
         }

@@ -206,7 +206,7 @@ public abstract class ConformanceSuite : ConformanceReading
     }
 
     [SkippableFact]
-    public async Task Parallel_overlapping_writes_leave_one_of_them()
+    public async Task Parallel_overlapping_writes_leave_nothing_but_written_bytes()
     {
         Skip.IfNot(IsWritable, $"{Driver} cannot write");
         await using Fixture f = await StartAsync();
@@ -217,7 +217,14 @@ public abstract class ConformanceSuite : ConformanceReading
             await InParallelAsync(4, worker => f.Disk.WriteAsync(at, candidates[worker]).AsTask());
             var found = new byte[512];
             await f.Disk.ReadAsync(at, found);
-            Assert.Contains(candidates, candidate => candidate.AsSpan().SequenceEqual(found));
+
+            // Which of them is open, even byte by byte (debug builds cut transfers short); nothing else may appear.
+            for (int i = 0; i < found.Length; i++)
+            {
+                byte[] allowed = [.. candidates.Select(candidate => candidate[i])];
+                Assert.Contains(found[i], allowed);
+            }
+
             found.CopyTo(f.Content, at);
         }
 
