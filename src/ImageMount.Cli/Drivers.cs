@@ -1,6 +1,7 @@
 using ImageMount.Core.Graph;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
+using ImageMount.Formats.Vmdk;
 using ImageMount.Protocols.Files;
 
 namespace ImageMount.Cli;
@@ -13,6 +14,7 @@ public static class Drivers
     [
         // Formats. When two are equally sure of an image, the first wins.
         new Qcow2Driver(),
+        new VmdkDriver(),
         new RawDriver(),
 
         // Protocols.
