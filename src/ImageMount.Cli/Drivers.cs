@@ -1,4 +1,8 @@
 using ImageMount.Core.Graph;
+using ImageMount.Filters.Delay;
+using ImageMount.Filters.Fault;
+using ImageMount.Filters.Overlay;
+using ImageMount.Filters.Window;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Vmdk;
@@ -19,5 +23,11 @@ public static class Drivers
 
         // Protocols.
         new FileDriver(),
+
+        // Filters.
+        new WindowDriver(),
+        new OverlayDriver(),
+        new FaultDriver(),
+        new DelayDriver(),
     ]);
 }

@@ -62,6 +62,10 @@ public sealed record FuseSessionOptions
     /// kernel saves a GETXATTR before writes.</summary>
     public bool HandleKillPriv { get; init; } = true;
 
+    /// <summary>open(2) with O_TRUNC arrives as one OPEN, and the kernel then takes the size for 0 (FUSE_ATOMIC_O_TRUNC).
+    /// Off: as a SETATTR of its own, whose answer says what the size has become.</summary>
+    public bool AtomicTruncate { get; init; } = true;
+
     /// <summary>Requests that the kernel has under way on its own account (read-ahead, write-back, asynchronous direct
     /// I/O), 1…65535.</summary>
     public int MaxBackground { get; init; } = 64;

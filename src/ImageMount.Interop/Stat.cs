@@ -43,12 +43,18 @@ public static unsafe partial class Stat
     private const int AT_FDCWD = -100;
     private const int AT_SYMLINK_NOFOLLOW = 0x100;
     private const int AT_EMPTY_PATH = 0x1000;
+    private const int AT_STATX_FORCE_SYNC = 0x2000;
     private const uint STATX_BASIC_STATS = 0x7FF;
     private const uint STATX_DIOALIGN = 0x2000;
 
     /// <summary>0 or -errno. Symlinks are followed unless <paramref name="noFollow"/>.</summary>
     public static int TryGet(string path, out StatInfo info, bool noFollow = false) =>
         TryGet(AT_FDCWD, path, noFollow ? AT_SYMLINK_NOFOLLOW : 0, out info);
+
+    /// <summary>The same, but a remote or FUSE file system has to answer itself; what the kernel remembers does not count.
+    /// </summary>
+    public static int TryGetFresh(string path, out StatInfo info) =>
+        TryGet(AT_FDCWD, path, AT_STATX_FORCE_SYNC, out info);
 
     /// <summary>fstat(2) of an open file: 0 or -errno.</summary>
     public static int TryGet(SafeFileHandle handle, out StatInfo info)

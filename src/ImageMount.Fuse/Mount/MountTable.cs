@@ -44,7 +44,7 @@ public static class MountTable
 
     /// <summary>True when <paramref name="path"/> is a FUSE mount whose server is gone: stat(2) says
     /// ENOTCONN.</summary>
-    public static bool IsDeadMount(string path) => Stat.TryGet(path, out _) == -Errno.ENOTCONN;
+    public static bool IsDeadMount(string path) => Stat.TryGetFresh(path, out _) == -Errno.ENOTCONN;
 
     /// <summary>Detaches a dead mount lazily. False when <paramref name="path"/> is none. Throws
     /// <see cref="FuseMountException"/> when it cannot be detached.</summary>

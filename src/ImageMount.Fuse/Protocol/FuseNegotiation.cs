@@ -135,13 +135,17 @@ internal readonly record struct FuseNegotiation
     private static ulong Wanted(FuseSessionOptions options)
     {
         ulong wanted = FuseConstants.FUSE_ASYNC_READ | FuseConstants.FUSE_BIG_WRITES
-            | FuseConstants.FUSE_ATOMIC_O_TRUNC | FuseConstants.FUSE_ASYNC_DIO | FuseConstants.FUSE_PARALLEL_DIROPS
+            | FuseConstants.FUSE_ASYNC_DIO | FuseConstants.FUSE_PARALLEL_DIROPS
             | FuseConstants.FUSE_DO_READDIRPLUS | FuseConstants.FUSE_READDIRPLUS_AUTO | FuseConstants.FUSE_MAX_PAGES
             | FuseConstants.FUSE_CACHE_SYMLINKS | FuseConstants.FUSE_SETXATTR_EXT | FuseConstants.FUSE_INIT_EXT
             | FuseConstants.FUSE_DIRECT_IO_ALLOW_MMAP | FuseConstants.FUSE_NO_EXPORT_SUPPORT;
         wanted |= options.AutoInvalidateData
             ? FuseConstants.FUSE_AUTO_INVAL_DATA
             : FuseConstants.FUSE_EXPLICIT_INVAL_DATA;
+        if (options.AtomicTruncate)
+        {
+            wanted |= FuseConstants.FUSE_ATOMIC_O_TRUNC;
+        }
         if (options.HandleKillPriv)
         {
             wanted |= FuseConstants.FUSE_HANDLE_KILLPRIV_V2;

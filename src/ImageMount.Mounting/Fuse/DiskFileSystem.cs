@@ -20,7 +20,6 @@ public sealed class DiskFileSystem : FuseFileSystem
     private const int O_ACCMODE = 3;
     private const int O_WRONLY = 1;
     private const int O_RDWR = 2;
-    private const int O_TRUNC = 0x200;
 
     // lseek(2)
     private const int SEEK_DATA = 3;
@@ -266,12 +265,8 @@ public sealed class DiskFileSystem : FuseFileSystem
         switch (_tree.Find(inode))
         {
             case DiskFile file:
-                // The kernel would set the size to 0 by itself. dd wants conv=notrunc, as docs/mounting.md says.
-                int error = writes && !file.CanWrite ? Errno.EROFS
-                    : (flags & O_TRUNC) != 0 && file.Length != 0 ? Errno.EPERM
-                    : 0;
-                return error != 0
-                    ? FuseResult<FuseOpenReply>.Failed(error)
+                return writes && !file.CanWrite
+                    ? FuseResult<FuseOpenReply>.Failed(Errno.EROFS)
                     : _files.OpenAsync(file, reads: (flags & O_ACCMODE) != O_WRONLY, writes);
             case ReportFile report:
                 return writes

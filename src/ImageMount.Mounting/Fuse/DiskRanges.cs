@@ -83,8 +83,8 @@ internal static class DiskRanges
     }
 
     /// <summary>
-    /// Only growing, and only with --growable: a disk does not lose its end because somebody opened it with O_TRUNC.
-    /// The size that it has already is always granted.
+    /// Only growing, and only with --growable. Size 0 is granted and changes nothing, as on a block device: it is what
+    /// `cp`, `cat >` and `dd` ask for before they overwrite a file, by O_TRUNC, and a disk keeps its length.
     /// </summary>
     public static async ValueTask<int> ResizeAsync(TreeNode node, long size)
     {
@@ -93,7 +93,7 @@ internal static class DiskRanges
             return node is TreeDirectory ? Errno.EISDIR : Errno.EROFS;
         }
 
-        if (size == file.Length)
+        if (size == file.Length || (size == 0 && file.CanWrite))
         {
             return 0;
         }

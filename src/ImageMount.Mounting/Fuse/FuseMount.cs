@@ -66,11 +66,26 @@ public sealed class FuseMount
         mount.Session = await FuseSession
             .MountAsync(mountPoint, fileSystem, mount.SessionOptions(options), cancellationToken)
             .ConfigureAwait(false);
+        if (isFile && mount.Session.Info.WritebackCache)
+        {
+            await TellSizeAsync(mount.Session.MountPoint, graph.Root.Length).ConfigureAwait(false);
+        }
+
         return mount;
     }
 
     /// <summary>Completes when the mount is gone, whoever unmounted it, and no request is in flight.</summary>
     public Task WaitAsync() => Session.WaitAsync();
+
+    /// <summary>
+    /// With delayed writes the kernel itself owns the size of a file, from the moment it first hears of it; and of a
+    /// root inode that is a file it hears nothing at first, and assumes 0. Only a truncate makes it take over a size.
+    /// </summary>
+    private static Task TellSizeAsync(string path, long length) => Task.Run(() =>
+    {
+        using Microsoft.Win32.SafeHandles.SafeFileHandle file = File.OpenHandle(path, access: FileAccess.Write);
+        RandomAccess.SetLength(file, length);
+    });
 
     private FuseSessionOptions SessionOptions(FuseMountOptions options) => new()
     {
@@ -82,6 +97,7 @@ public sealed class FuseMount
         Transport = options.Transport,
         WritebackCache = options.Cache.DelaysWrites() && !_fileSystem.WantsPassthrough,
         Passthrough = _fileSystem.WantsPassthrough,
+        AtomicTruncate = false, // O_TRUNC is to leave the disk's size alone
         Warning = options.Warning,
         Tracer = options.Tracer,
     };
