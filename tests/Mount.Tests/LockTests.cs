@@ -27,7 +27,8 @@ public sealed class LockTests
 
         Assert.NotEqual(0, write.ExitCode);
         Assert.Contains("lock", write.Error, StringComparison.Ordinal);
-        Assert.NotEqual(0, info.ExitCode);
+        // Of a raw image qemu-img info reads nothing, so it asks for no lock.
+        Assert.Equal(kind == "raw", info.ExitCode == 0);
         Assert.True(forced.ExitCode == 0, forced.ToString());
         Tool.Run("qemu-io", "-f", format, "-c", "write 0 4k", image);
     }

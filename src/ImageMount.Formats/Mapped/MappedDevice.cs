@@ -334,7 +334,10 @@ public abstract class MappedDevice : BlockDevice
             return extent.Length;
         }
 
-        int step = (int)Math.Min(extent.Length, MaxStep);
+        // Up to a boundary of units and no further, so that the rest of the range can be zeroed by tables. The optimal
+        // transfer is the unit or a multiple of it; larger units are reached in a few steps.
+        long boundary = Limits.OptimalTransfer is > 0 and < MaxStep ? Limits.OptimalTransfer : MaxStep;
+        int step = (int)Math.Min(extent.Length, boundary - (offset % boundary));
         using BufferLease zeroes = BufferPool.Shared.Rent(step);
         zeroes.Span.Clear();
         await WriteRunsAsync(map, offset, zeroes.Memory, cancellationToken).ConfigureAwait(false);

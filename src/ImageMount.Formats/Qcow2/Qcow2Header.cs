@@ -84,12 +84,15 @@ public sealed class Qcow2Header
     /// <summary>"zlib" or "zstd".</summary>
     public string CompressionName => CompressionType == 1 ? "zstd" : "zlib";
 
-    /// <summary>How sure one can be from the first bytes of a file.</summary>
+    /// <summary>
+    /// Whether a file begins as a qcow2 does. Versions that are not known count too: they are refused by name at open,
+    /// where a probe that said no would show the file as a raw disk. Version 1 is another format, qcow.
+    /// </summary>
     public static bool HasMagic(ReadOnlySpan<byte> head)
     {
         var reader = new SpanReader(head);
         return reader.TryRead(out Be32 magic) && magic == Qcow2Layout.Magic
-            && reader.TryRead(out Be32 version) && version.Value is 2 or 3;
+            && reader.TryRead(out Be32 version) && version.Value != 1;
     }
 
     /// <summary>Reads and checks the header.</summary>
