@@ -129,10 +129,10 @@ public sealed class Qcow2CrashTests
             OpenAsync = async (node, flags) =>
             {
                 Graph graph = await Qcow2Images.OpenOverAsync(node, flags);
-                TestPattern.AssertEqual(
-                    content, await Qcow2Images.ReadAllAsync(await graph.OpenSnapshotAsync("one")), 0, "snapshot one");
-                TestPattern.AssertEqual(
-                    initial, await Qcow2Images.ReadAllAsync(await graph.OpenSnapshotAsync("two")), 0, "snapshot two");
+                byte[] one = await Qcow2Images.ReadAllAsync(await graph.OpenSnapshotAsync("one"));
+                TestPattern.AssertEqual(content, one, 0, "snapshot one");
+                byte[] two = await Qcow2Images.ReadAllAsync(await graph.OpenSnapshotAsync("two"));
+                TestPattern.AssertEqual(initial, two, 0, "snapshot two");
                 return graph;
             },
         };
