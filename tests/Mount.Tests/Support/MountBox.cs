@@ -13,6 +13,7 @@ public sealed class MountBox : IDisposable
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(150);
     private readonly Timer _watchdog;
     private readonly List<string> _pidFiles = [];
+    private readonly List<int> _pids = [];
     private int _mountCount;
 
     public MountBox(string? parent = null)
@@ -38,6 +39,11 @@ public sealed class MountBox : IDisposable
         Assert.True(result.ExitCode == 0, result.ToString());
         Assert.True(IsMounted(point), $"imgmount succeeded, but nothing is mounted at {point}:\n{result}");
         int pid = int.Parse(File.ReadAllText(pidFile), CultureInfo.InvariantCulture);
+        lock (_pidFiles)
+        {
+            _pids.Add(pid);
+        }
+
         return new MountedImage(point, pid);
     }
 
@@ -106,18 +112,20 @@ public sealed class MountBox : IDisposable
             Tool.Try("umount", "-l", point);
         }
 
-        string[] pidFiles;
+        List<int> pids;
         lock (_pidFiles)
         {
-            pidFiles = [.. _pidFiles];
+            // Pid files too: of mounts that came to life although the command failed or hung.
+            pids = [.. _pids];
+            pids.AddRange(
+                from file in _pidFiles
+                where File.Exists(file)
+                select int.TryParse(File.ReadAllText(file), out int pid) ? pid : 0);
         }
 
-        foreach (string pidFile in pidFiles)
+        foreach (int pid in pids.Where(pid => pid > 0).Distinct())
         {
-            if (File.Exists(pidFile) && int.TryParse(File.ReadAllText(pidFile), out int pid))
-            {
-                Processes.KillIfOurs(pid);
-            }
+            Processes.KillIfOurs(pid);
         }
     }
 

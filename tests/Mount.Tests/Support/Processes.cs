@@ -57,7 +57,10 @@ public static partial class Processes
         }
     }
 
-    /// <summary>Ends a process, if the pid still belongs to an imgmount.</summary>
+    /// <summary>
+    /// Ends a process, if the pid still belongs to an imgmount, and removes the note that a killed mount leaves behind for
+    /// 'imgmount list'.
+    /// </summary>
     public static void KillIfOurs(int pid)
     {
         try
@@ -70,6 +73,15 @@ public static partial class Processes
         catch (IOException)
         {
             // It has ended already.
+        }
+
+        foreach (string folder in (string[])["/run/imgmount", "/tmp/imgmount-65534"])
+        {
+            if (Directory.Exists(folder))
+            {
+                File.Delete(Path.Combine(folder, $"{pid}.json"));
+                File.Delete(Path.Combine(folder, $"{pid}.log"));
+            }
         }
     }
 
