@@ -79,7 +79,8 @@ public sealed class FaultTests
     [Fact]
     public async Task Stacked_filters_are_several_rules()
     {
-        var file = new BlockNode("mem", "memory", new MemoryDevice(1000));
+        var device = new MemoryDevice(1000) { Declared = BlockCapabilities.Write | BlockCapabilities.Zero };
+        var file = new BlockNode("mem", "memory", device);
         await using Graph lower = await TestGraph.Opener.OpenOverAsync(
             "fault", file, TestGraph.Writable, OptionSyntax.ParsePairs("op=read"));
         await using Graph upper = await TestGraph.Opener.OpenOverAsync(

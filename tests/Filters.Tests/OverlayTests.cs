@@ -163,9 +163,10 @@ public sealed class OverlayTests : IDisposable
         await node.ReadAsync(Slot, new byte[Slot]);
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task Warm_requests_allocate_nothing()
     {
+        Skip.If(Require.IsDebugBuild, "debug builds allocate every asynchronous method's state");
         (BlockNode node, _, _) = Make(8 * Slot);
         var buffer = new byte[8192];
         for (int i = 0; i < 100; i++)

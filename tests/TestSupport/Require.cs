@@ -3,6 +3,14 @@ namespace ImageMount.TestSupport;
 /// <summary>Skips a test visibly, with the reason, when the machine lacks what it needs. Use in [SkippableFact].</summary>
 public static class Require
 {
+    /// <summary>True where the sources were compiled for debugging (and misbehave on purpose).</summary>
+    public static bool IsDebugBuild =>
+#if DEBUG
+        true;
+#else
+        false;
+#endif
+
     /// <summary>A program on the PATH.</summary>
     public static void Tool(string name) => Skip.If(FindTool(name) is null, $"{name} is not installed");
 
