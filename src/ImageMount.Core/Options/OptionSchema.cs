@@ -133,7 +133,7 @@ public sealed class OptionDeclaration
 
     private string RangeText()
     {
-        bool hasMin = _attribute.Min != long.MinValue;
+        bool hasMin = _attribute.Min != long.MinValue && (Kind != OptionKind.Size || _attribute.Min > 0);
         bool hasMax = _attribute.Max != long.MaxValue;
         return (hasMin, hasMax) switch
         {

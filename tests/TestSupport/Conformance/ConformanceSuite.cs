@@ -101,7 +101,7 @@ public abstract class ConformanceSuite : ConformanceReading
 
         await AssertContentAsync(f.Disk, f.Content, "after discards");
         await AssertMapAgreesAsync(f);
-        await WriteAsync(f, Unit - 700, 1500, 21);
+        await WriteAsync(f, Math.Max(0, Unit - 700), 1500, 21);
         await ReopenAndCompareAsync(f);
     }
 
