@@ -28,6 +28,11 @@ internal sealed class VmdkDevice : MappedDevice, ICheckable
         _contentId = contentId;
         _children = children;
         _writable = writable;
+        Limits = BlockLimits.Default with
+        {
+            OptimalTransfer = map.Extents.OfType<VmdkSparseExtent>().Select(extent => extent.Header.GrainSize)
+                .DefaultIfEmpty().Max(),
+        };
     }
 
     /// <inheritdoc/>
@@ -36,11 +41,7 @@ internal sealed class VmdkDevice : MappedDevice, ICheckable
         : BlockCapabilities.Map;
 
     /// <inheritdoc/>
-    public override BlockLimits Limits => BlockLimits.Default with
-    {
-        OptimalTransfer = _map.Extents.OfType<VmdkSparseExtent>().Select(extent => extent.Header.GrainSize)
-            .DefaultIfEmpty().Max(),
-    };
+    public override BlockLimits Limits { get; }
 
     /// <inheritdoc/>
     public override IReadOnlyList<BlockChild> Children => _children;
@@ -103,8 +104,12 @@ internal sealed class VmdkDevice : MappedDevice, ICheckable
     }
 
     /// <inheritdoc/>
-    public ValueTask<CheckReport> CheckAsync(CancellationToken cancellationToken) =>
-        VmdkCheck.RunAsync(_map, cancellationToken);
+    public async ValueTask<CheckReport> CheckAsync(CancellationToken cancellationToken)
+    {
+        // What was written but not flushed is in the cached tables only, and would look like a disagreement.
+        await FlushAsync(cancellationToken).ConfigureAwait(false);
+        return await VmdkCheck.RunAsync(_map, cancellationToken).ConfigureAwait(false);
+    }
 
     /// <inheritdoc/>
     public override async ValueTask CloseAsync()

@@ -257,7 +257,13 @@ internal sealed class VmdkSparseExtent : VmdkExtent
             throw Outside(start, entry);
         }
 
-        return MappedRun.Data(Math.Min(length, available), _node, host);
+        length = Math.Min(length, available);
+        if (_header.IsMetadata(host, length))
+        {
+            throw InFile(BlockException.Invalid("a grain lies over the extent's metadata", host));
+        }
+
+        return MappedRun.Data(length, _node, host);
     }
 
     private MappedRun CompressedRun(LeafTable table, long start, long end, uint entry)

@@ -134,14 +134,19 @@ internal sealed class VmdkSparseWriter
     }
 
     /// <summary>Makes all that was written and committed durable.</summary>
-    public async ValueTask FlushAsync(CancellationToken cancellationToken)
+    public ValueTask FlushAsync(CancellationToken cancellationToken) =>
+        Volatile.Read(ref _marked) ? WriteBackAsync(moreThan: -1, cancellationToken) : default;
+
+    /// <summary>Flushes, unless no more than so many tables wait when it is our turn.</summary>
+    private async ValueTask WriteBackAsync(int moreThan, CancellationToken cancellationToken)
     {
-        if (!Volatile.Read(ref _marked))
+        await _flushing.WaitAsync(cancellationToken).ConfigureAwait(false);
+        if (_cache.DirtyCount <= moreThan)
         {
-            return; // Never written.
+            _flushing.Release(); // Somebody did it while we waited.
+            return;
         }
 
-        await _flushing.WaitAsync(cancellationToken).ConfigureAwait(false);
         var writes = new List<LeafTableWrite>();
         int[] entries = [];
         List<(long Offset, byte[] Sector)> directory = [];
@@ -209,11 +214,6 @@ internal sealed class VmdkSparseWriter
         {
             target = default;
             return false;
-        }
-
-        if (_header.IsMetadata(run.HostOffset, run.Length))
-        {
-            throw _extent.InFile(BlockException.Invalid("a grain lies over the extent's metadata", run.HostOffset));
         }
 
         target = new WriteTarget(_node, run.HostOffset, run.Length, null);
@@ -347,7 +347,7 @@ internal sealed class VmdkSparseWriter
     }
 
     private ValueTask WriteBackSomeAsync(CancellationToken cancellationToken) =>
-        _cache.DirtyCount > MaxDirtyTables ? FlushAsync(cancellationToken) : default;
+        _cache.DirtyCount > MaxDirtyTables ? WriteBackAsync(MaxDirtyTables, cancellationToken) : default;
 
     private async ValueTask<LeafTable> GetOrMakeTableAsync(int index, CancellationToken cancellationToken)
     {

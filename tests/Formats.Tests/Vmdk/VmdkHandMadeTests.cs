@@ -155,6 +155,9 @@ public sealed class VmdkHandMadeTests
         Assert.Contains("over the metadata", problems, StringComparison.Ordinal);
         Assert.Contains("redundant copy of grain table 0 differs in 3 entries", problems, StringComparison.Ordinal);
         Assert.Equal(4, report.Corruptions);
+        var e = await Assert.ThrowsAsync<BlockException>(
+            async () => await graph.Root.ReadAsync(3 * VmdkImages.Grain, new byte[1]));
+        Assert.Equal(BlockErrorKind.InvalidData, e.Kind);
     }
 
     [SkippableFact]

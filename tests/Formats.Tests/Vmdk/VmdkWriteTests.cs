@@ -137,6 +137,50 @@ public sealed class VmdkWriteTests
     }
 
     [SkippableFact]
+    public async Task Warm_writes_in_place_do_not_allocate()
+    {
+#if DEBUG
+        Skip.If(true, "debug builds allocate a state machine for every async call");
+#endif
+        using var dir = new TempDir();
+        byte[] content = TestPattern.Make(4 << 20, 0, 1);
+        string path = VmdkImages.Convert(dir, "disk", content, "subformat=monolithicSparse");
+        await using Graph graph = await TestGraph.OpenAsync(path, TestGraph.Writable);
+        long allocated = -1;
+        for (int round = 0; round < 300; round++)
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            for (int at = 0; at + 200_000 < content.Length; at += 300_001)
+            {
+                Assert.True(graph.Root.WriteAsync(at, content.AsMemory(at, 200_000)).IsCompletedSuccessfully);
+            }
+
+            allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+        }
+
+        Assert.Equal(0, allocated);
+    }
+
+    [SkippableFact]
+    public async Task Many_grain_tables_are_written_back_before_they_fill_the_memory()
+    {
+        var hand = new VmdkByHand { Capacity = 1200 << 20, GrainSize = 4 << 10, EntriesPerTable = 512 };
+        var file = new MemoryDevice(hand.Build());
+        await using Graph graph = await TestGraph.Opener.OpenOverAsync(
+            "vmdk", new BlockNode("image", "test", file), TestGraph.Writable);
+        byte[] bytes = TestPattern.Make(512, 0, 3);
+        await graph.Root.WriteAsync(0, bytes);
+        int flushes = file.Count(TestOperation.Flush);
+        for (long at = 0; at < graph.Root.Length; at += 2 << 20)
+        {
+            await graph.Root.WriteAsync(at, bytes);
+        }
+
+        Assert.InRange(file.Count(TestOperation.Flush) - flushes, 4, 8);
+        await VmdkImages.AssertCleanAsync(graph);
+    }
+
+    [SkippableFact]
     public async Task Child_keeps_the_parent_as_it_is_and_fills_new_grains_from_it()
     {
         using var dir = new TempDir();
