@@ -27,8 +27,7 @@ internal static class MountCommand
 
     public static async Task<int> RunAsync(MountArguments arguments)
     {
-        Apply(arguments);
-        MountRequest request = Request(arguments);
+        MountRequest request = Prepare(arguments);
         try
         {
             if (arguments.Foreground)
@@ -47,6 +46,13 @@ internal static class MountCommand
         {
             throw new CommandException($"{e.Message.TrimEnd('.')}. Did you mean 'imgmount {verb}'?", e, e.Detail);
         }
+    }
+
+    /// <summary>Checks the arguments and makes the request of them.</summary>
+    internal static MountRequest Prepare(MountArguments arguments)
+    {
+        Apply(arguments);
+        return Request(arguments);
     }
 
     private static MountRequest Request(MountArguments arguments)
