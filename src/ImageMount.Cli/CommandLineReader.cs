@@ -44,6 +44,7 @@ public static class CommandLineReader
             settings.AllowMultiInstance = true;
             settings.ParsingCulture = CultureInfo.InvariantCulture;
         });
+        RequireValues(typeof(T), words);
         ParserResult<T> result = parser.ParseArguments<T>(() => new T(), words);
         return result is Parsed<T> parsed
             ? parsed.Value
@@ -56,6 +57,26 @@ public static class CommandLineReader
         let option = property.GetCustomAttribute<CommandLine.OptionAttribute>()
         where option is not null && !option.Hidden
         select option;
+
+    /// <summary>The library takes an option whose value is missing at the end of the line for one that is not given.</summary>
+    private static void RequireValues(Type arguments, string[] words)
+    {
+        if (words.Length == 0 || words.Contains("--"))
+        {
+            return;
+        }
+
+        string last = words[^1];
+        bool needsValue = arguments.GetProperties(BindingFlags.Public | BindingFlags.Instance)
+            .Where(property => property.PropertyType != typeof(bool))
+            .Select(property => property.GetCustomAttribute<CommandLine.OptionAttribute>())
+            .Any(option => option is not null
+                && (last == "--" + option.LongName || (option.ShortName.Length > 0 && last == "-" + option.ShortName)));
+        if (needsValue)
+        {
+            throw new UsageException($"option {last} needs a value");
+        }
+    }
 
     private static UsageException Explain(Type arguments, Error error) => error switch
     {

@@ -37,7 +37,7 @@ public static class HelpText
         text.AppendLine("  imgmount umount /mnt/x                 returns when the image is safe");
         text.AppendLine("  imgmount info --json disk.vmdk");
         text.AppendLine();
-        text.AppendLine("Exit codes: 0 done, 1 failed, 2 wrong usage. 'imgmount COMMAND --help' says more.");
+        text.AppendLine("Exit codes: 0 done, 1 failed, 2 wrong usage. More: imgmount COMMAND --help");
         text.AppendLine();
         text.AppendLine("Options of mount:");
         Options(text, CommandLineReader.Verbs[0].Arguments);

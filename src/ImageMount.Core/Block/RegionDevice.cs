@@ -78,7 +78,7 @@ public sealed class RegionDevice : BlockDevice
             .ConfigureAwait(false);
 
         // The offset to show is the one in the file that the user can find, not in what stands between.
-        return (extent.Flags & ExtentFlags.HostOffset) != 0 || !extent.IsData ? extent : extent with
+        return (extent.Flags & (ExtentFlags.HostOffset | ExtentFlags.Present)) != ExtentFlags.Present ? extent : extent with
         {
             Flags = extent.Flags | ExtentFlags.HostOffset,
             HostOffset = _region.Offset + offset,

@@ -11,7 +11,7 @@ public sealed class PeerTests
 
     [SkippableTheory]
     [InlineData("label: dos\n,8M,83,*\n,8M,c\n,,5\n,4M,83\n,4M,82\n,,83\n")]
-    [InlineData("label: dos\n,8M,5\n,8M,83\n,8M,f\n")]
+    [InlineData("label: dos\n1 : size=8M, type=5\n2 : size=8M, type=83, bootable\n5 : size=1M\n6 : size=2M\n")]
     [InlineData("label: gpt\n,8M,L,*\n,8M,U\n,,S\n")]
     [InlineData("label: gpt\ntable-length: 8\nstart=2048,size=100,name=\"a b\"\nstart=5000,size=1,name=b\n")]
     [InlineData("label: gpt\ntable-length: 1024\n,1M\n,1M\n,1M\n")]

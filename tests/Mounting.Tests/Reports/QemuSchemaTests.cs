@@ -131,6 +131,8 @@ public sealed class QemuSchemaTests
                 }
 
                 break;
+            case JsonValueKind.String when path.Contains(".extents[", StringComparison.Ordinal) && theirs.ToString() == "":
+                break; // QEMU 7.2 forgets the kind of a sparse extent; later ones say SPARSE, as we do.
             default:
                 Assert.True(theirs.ToString() == ours.ToString(), $"{path}: qemu-img has {theirs}, we have {ours}");
                 break;
