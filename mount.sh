@@ -61,23 +61,30 @@ remove_old_builds() {
 
 publish() {
   local log=$builds/build.log version
-  version=$("$dotnet" --version 2>/dev/null || true)
+  # No node or server process stays behind. Invariant globalization: the SDK refuses to start where libicu is missing,
+  # as on a minimal Debian.
+  export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_USE_MSBUILD_SERVER=0 MSBUILDTERMINALLOGGER=off
+  export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1
+  if ! version=$("$dotnet" --version 2>"$log"); then
+    cat "$log" >&2
+    say "$dotnet does not run (its message is above)"
+    return 1
+  fi
   case "${version%%.*}" in
     [1-9][0-9]) ;;
-    *) say "found .NET SDK '${version:-none}' ($dotnet), but 10 or later is needed (package dotnet-sdk-10.0):"
+    *) say "found .NET SDK '$version' ($dotnet), but 10 or later is needed (package dotnet-sdk-10.0):"
        say "  https://learn.microsoft.com/dotnet/core/install/linux-debian"
        return 1 ;;
   esac
   [ -t 2 ] && say "building imgmount (once; later runs start at once)"
   # --artifacts-path keeps these outputs apart from those of 'dotnet build', whose restore differs (no runtime id).
-  # ReadyToRun: machine code is made now rather than at every start. No node or server process stays behind.
-  # Invariant globalization: the SDK refuses to start where libicu is missing, as on a minimal Debian.
-  MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_USE_MSBUILD_SERVER=0 MSBUILDTERMINALLOGGER=off \
-  DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 \
-    "$dotnet" publish "$here/src/ImageMount.Cli/ImageMount.Cli.csproj" --nologo -v quiet -c Release \
-      --use-current-runtime --no-self-contained -p:PublishReadyToRun=true -p:UseSharedCompilation=false \
+  # ReadyToRun: machine code is made now rather than at every start. NuGetAudit=false: without it a machine that has all
+  # packages, but no network, could not build.
+  "$dotnet" publish "$here/src/ImageMount.Cli/ImageMount.Cli.csproj" --nologo -v quiet -c Release \
+      --use-current-runtime --no-self-contained -p:PublishReadyToRun=true -p:NuGetAudit=false -p:UseSharedCompilation=false \
       --artifacts-path "$builds/artifacts" -o "$1.part" >"$log" 2>&1 </dev/null || {
-    tail -n 40 "$log" >&2
+    # The same message comes once per project.
+    sed -E 's/^.*(error|warning) (NU[0-9]+)/\1 \2/; s/ \[[^]]*\]$//' "$log" | awk '!seen[$0]++' | tail -n 25 >&2
     say "the build failed; the whole log is $log"
     return 1
   }

@@ -14,6 +14,9 @@ export DOTNET_CLI_TELEMETRY_OPTOUT=1
 export DOTNET_NOLOGO=1
 # The SDK refuses to start where libicu is missing, as on a minimal Debian; nothing here depends on cultures.
 export DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1
+# A look for known vulnerabilities needs the registry at every restore: a machine that has all packages could not build
+# without a network.
+export NuGetAudit=false
 # Our output is read by people and by scripts: no colours or cursor movements from the tools below.
 export DOTNET_CLI_UI_LANGUAGE=en
 export MSBUILDTERMINALLOGGER=off
