@@ -144,7 +144,9 @@ internal sealed class UnitReader : IThreadPoolWorkItem
                     ref Stream stream = ref _streams[index];
                     if (reached < target && stream.Planned == target)
                     {
-                        stream.Planned = reached; // No room now; the reader's progress asks again.
+                        // No room now; the reader's progress asks again. The plan itself must not, or it would turn in
+                        // circles, and the device could never close.
+                        stream.Planned = stream.Target = reached;
                     }
                 }
             }
@@ -185,12 +187,15 @@ internal sealed class UnitReader : IThreadPoolWorkItem
         }
     }
 
-    /// <summary>Announces the units of a range, in order, and has the pool decode them. Returns how far it got.</summary>
+    /// <summary>
+    /// Announces the units of a range, in order, and has the pool decode them. Returns how far it got: less than
+    /// <paramref name="target"/> only when there was no room, not for the end of the disk.
+    /// </summary>
     private async ValueTask<long> AnnounceAsync(int index, long from, long target)
     {
         IExtentMap map = _map();
-        target = Math.Min(target, map.Length);
-        while (from < target && !_stop.IsCancellationRequested)
+        long end = Math.Min(target, map.Length);
+        while (from < end && !_stop.IsCancellationRequested)
         {
             // Entered before the lookup, and handed on with what it found: a drain that begins after the mapping was
             // replaced must wait for the decoding too.
@@ -198,7 +203,7 @@ internal sealed class UnitReader : IThreadPoolWorkItem
             bool handedOn = false;
             try
             {
-                MappedRun run = await map.LookupAsync(from, target - from, _stop.Token).ConfigureAwait(false);
+                MappedRun run = await map.LookupAsync(from, end - from, _stop.Token).ConfigureAwait(false);
                 // The reader may have overtaken the planner.
                 bool passed = run.Kind == RunKind.Compressed
                     && run.Unit.GuestOffset < Volatile.Read(ref _streams[index].Next);
@@ -227,7 +232,7 @@ internal sealed class UnitReader : IThreadPoolWorkItem
             }
         }
 
-        return from;
+        return target;
     }
 
     /// <summary>A reader that goes through the disk in order, as far as it can be told.</summary>

@@ -214,6 +214,36 @@ public sealed class DecodedUnitCacheTests
     }
 
     [Fact]
+    public async Task Reading_ahead_comes_to_rest_at_the_end_of_the_disk()
+    {
+        var cache = new DecodedUnitCache(8 << 20);
+        var device = new UnitDevice(cache, _node, 6);
+        for (long at = 0; at < 6 * UnitSize; at += 4096)
+        {
+            await device.ReadAsync(at, new byte[4096], default);
+        }
+
+        await device.QuiesceAsync().AsTask().WaitAsync(TimeSpan.FromMinutes(1)); // a watchdog
+        Assert.Equal(6, cache.Decodes);
+        await device.CloseAsync();
+    }
+
+    [Fact]
+    public async Task Reading_ahead_without_room_comes_to_rest()
+    {
+        // Room for one unit ahead, while the store answers nobody.
+        var cache = new DecodedUnitCache(4 * UnitSize);
+        var device = new UnitDevice(cache, _node, 200);
+        await device.ReadAsync(0, new byte[4096], default);
+        _store.Close();
+        Task read = device.ReadAsync(4096, new byte[3 * UnitSize], default).AsTask();
+        _store.Open();
+        await read;
+        await device.QuiesceAsync().AsTask().WaitAsync(TimeSpan.FromMinutes(1)); // a watchdog
+        await device.CloseAsync();
+    }
+
+    [Fact]
     public async Task Random_reads_decode_nothing_ahead()
     {
         var cache = new DecodedUnitCache(8 << 20);
