@@ -40,6 +40,7 @@ internal static class VmdkCheck
         private readonly BlockNode _node;
         private readonly CheckReport _report;
         private readonly ulong[] _marks;
+        private readonly HashSet<uint> _tables = [];
         private readonly int _unit;
         private long _end;
         private uint _previous;
@@ -90,6 +91,16 @@ internal static class VmdkCheck
 
         private async ValueTask CheckTableAsync(int index, CancellationToken cancellationToken)
         {
+            // Millions of directory entries may lead nowhere, or all to one table: neither an exception for each nor
+            // the same table again and again.
+            uint sector = _extent.Directory.Primary[index];
+            if (!VmdkGrainDirectory.IsInside(sector, _header.TableSize, _node.Length) || !_tables.Add(sector))
+            {
+                _report.Corruption($"{_node.Name}: grain table {index} (sector {sector}) "
+                    + (_tables.Contains(sector) ? "is used twice" : "lies outside the file"));
+                return;
+            }
+
             uint[] entries;
             try
             {
