@@ -12,10 +12,10 @@ namespace ImageMount.Formats.Qcow2;
 /// <para>A cluster referenced more often than its count is a corruption (a write would go through to somebody else's
 /// data); one referenced less often is a leak (space that nobody uses). Beyond that: offsets that are unaligned or
 /// outside the file, reserved bits, COPIED flags that disagree with the count, metadata that overlaps anything.</para>
-/// <para>It only reads, and it reads the file: tables that a writing device holds in memory would be judged by what
-/// they were before, so an image that is open for writing is refused. Memory: 3 bytes for each cluster in use, and a
-/// limit (<see cref="Qcow2CheckCounts.MaxClusters"/>), above which the check refuses to run. Nothing recurses, and each
-/// table is read once, however often it is named.</para>
+/// <para>It only reads, and it reads the file: a device that writes has to put its tables there first, and guest
+/// writes during the check may show up as mistakes. Memory: 3 bytes for each cluster in use, and a limit
+/// (<see cref="Qcow2CheckCounts.MaxClusters"/>), above which the check refuses to run. Nothing recurses, and each table
+/// is read once, however often it is named.</para>
 /// <para>Not checked: the content of compressed clusters and of bitmaps, and the data file.</para>
 /// </remarks>
 public static class Qcow2Check

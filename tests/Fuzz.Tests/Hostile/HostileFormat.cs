@@ -26,5 +26,8 @@ public sealed record HostileFormat(string Name, BlockDriver Driver)
     /// <summary>Ranges that hold metadata, where random mutations hit more often than in payload.</summary>
     public required Func<byte[], IReadOnlyList<(long Start, long Count)>> Metadata { get; init; }
 
+    /// <summary>False for formats without structure, where there is nothing to set to extremes.</summary>
+    public bool HasFields { get; init; } = true;
+
     public override string ToString() => Name;
 }
