@@ -16,23 +16,7 @@ public sealed class Qcow2ReadTests(ITestOutputHelper output)
     public async Task Image_of_every_option_reads_as_qemu_reads_it()
     {
         PeerTool.Require();
-        int seed = Seed;
-        var failures = new List<string>();
-        foreach (Qcow2Variant variant in Qcow2Variant.Selection(Seed))
-        {
-            string name = $"{variant} seed={++seed}";
-            try
-            {
-                await CompareAsync(variant, seed, name);
-            }
-            catch (Exception e)
-            {
-                failures.Add($"{name}: {(e is BlockException b ? b.Describe() : e.Message)}");
-                output.WriteLine($"{name}: {e}");
-            }
-        }
-
-        Assert.True(failures.Count == 0, $"{failures.Count} failed:\n{string.Join("\n", failures)}");
+        await MatrixRun.AllAsync(Seed, CompareAsync, output);
     }
 
     private static async Task CompareAsync(Qcow2Variant variant, int seed, string name)

@@ -156,7 +156,7 @@ public static class ReadComparison
     {
         byte[] buffer = new byte[1 << 20];
         // Long runs are sampled: the untouched middle of a large disk.
-        long step = count > 64 << 20 ? count / 32 : buffer.Length;
+        long step = count > 16 << 20 ? count / 4 : buffer.Length;
         for (long at = 0; at < count; at += step)
         {
             Span<byte> part = buffer.AsSpan(0, (int)Math.Min(buffer.Length, count - at));
