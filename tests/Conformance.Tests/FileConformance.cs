@@ -22,7 +22,9 @@ public class FileConformance : ConformanceSuite
     }
 }
 
-/// <summary>The protocol with O_DIRECT: alignment, bounce buffers, and a length that is no multiple of a sector.</summary>
+/// <summary>
+/// The protocol with O_DIRECT: alignment, bounce buffers, and a length that is no multiple of a sector.
+/// </summary>
 public class FileDirectConformance : FileConformance
 {
     protected override int DiskLength => base.DiskLength + 77;

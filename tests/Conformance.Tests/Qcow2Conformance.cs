@@ -1,6 +1,8 @@
 namespace ImageMount.Conformance.Tests;
 
-/// <summary>qcow2 images as qemu-img makes them; a class for each layout that changes how tables are read or written.</summary>
+/// <summary>
+/// qcow2 images as qemu-img makes them; a class for each layout that changes how tables are read or written.
+/// </summary>
 public class Qcow2Conformance : ConformanceSuite
 {
     public override string Driver => "qcow2";

@@ -31,7 +31,8 @@ public sealed class DelayTests
     public async Task Zeroing_discards_and_flushes_are_delayed_too()
     {
         BlockNode node = Make(new DelayOptions { Write = 5, Flush = 7 });
-        Task[] requests = [node.ZeroAsync(0, 512).AsTask(), node.DiscardAsync(0, 512).AsTask(), node.FlushAsync().AsTask()];
+        Task[] requests =
+            [node.ZeroAsync(0, 512).AsTask(), node.DiscardAsync(0, 512).AsTask(), node.FlushAsync().AsTask()];
         Assert.Empty(_device.Log);
         _clock.Advance(7);
         await Task.WhenAll(requests);

@@ -136,7 +136,8 @@ public sealed class OverlayTests : IDisposable
             ResizeGranularity = 1,
             Steps = 400,
             CreateAsync = () => new(flags => TestGraph.Opener.OpenOverAsync(
-                "overlay", new BlockNode("mem", "memory", new MemoryDevice(content) { Declared = BlockCapabilities.None }),
+                "overlay",
+                new BlockNode("mem", "memory", new MemoryDevice(content) { Declared = BlockCapabilities.None }),
                 flags, OptionSyntax.ParsePairs($"memory={memory},directory={_dir.Path}"))),
         }.RunAsync();
     }

@@ -54,7 +54,9 @@ public readonly record struct ModelStep(ModelStepKind Kind, long Offset, long Co
 /// </summary>
 public sealed class ModelTest
 {
-    /// <summary>Makes a fresh image with <see cref="Initial"/> in it and says how to open it; called once a run.</summary>
+    /// <summary>
+    /// Makes a fresh image with <see cref="Initial"/> in it and says how to open it; called once a run.
+    /// </summary>
     public required Func<ValueTask<Func<OpenFlags, ValueTask<Graph>>>> CreateAsync { get; init; }
 
     /// <summary>The disk's content at the start.</summary>
@@ -155,7 +157,9 @@ public sealed class ModelTest
         };
     }
 
-    /// <summary>Leaves out ever smaller parts while the rest still fails; bounded, because every try is a whole run.</summary>
+    /// <summary>
+    /// Leaves out ever smaller parts while the rest still fails; bounded, because every try is a whole run.
+    /// </summary>
     private async Task<(List<ModelStep> Steps, string Failure)> ShrinkAsync(List<ModelStep> steps, string failure)
     {
         int budget = 300;

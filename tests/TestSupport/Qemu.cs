@@ -15,7 +15,9 @@ public static class Qemu
     /// <summary>Runs qemu-img and requires success.</summary>
     public static string Img(params string[] arguments) => Succeed("qemu-img", arguments);
 
-    /// <summary>Runs qemu-io commands on an image and requires success. qemu-io tells of failed requests only in text.</summary>
+    /// <summary>
+    /// Runs qemu-io commands on an image and requires success. qemu-io tells of failed requests only in text.
+    /// </summary>
     public static string Io(string format, string image, params string[] commands)
     {
         string[] arguments = ["-f", format, .. commands.SelectMany(command => (string[])["-c", command]), image];

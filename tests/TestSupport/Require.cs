@@ -1,6 +1,8 @@
 namespace ImageMount.TestSupport;
 
-/// <summary>Skips a test visibly, with the reason, when the machine lacks what it needs. Use in [SkippableFact].</summary>
+/// <summary>
+/// Skips a test visibly, with the reason, when the machine lacks what it needs. Use in [SkippableFact].
+/// </summary>
 public static class Require
 {
     /// <summary>True where the sources were compiled for debugging (and misbehave on purpose).</summary>

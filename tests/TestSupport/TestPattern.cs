@@ -5,7 +5,9 @@ namespace ImageMount.TestSupport;
 /// <summary>Bytes that tell where they belong: every 8 bytes depend on their offset and on a seed.</summary>
 public static class TestPattern
 {
-    /// <summary>Fills a buffer with what belongs at <paramref name="offset"/>, whatever the offset's alignment.</summary>
+    /// <summary>
+    /// Fills a buffer with what belongs at <paramref name="offset"/>, whatever the offset's alignment.
+    /// </summary>
     public static void Fill(Span<byte> buffer, long offset, long seed)
     {
         Span<byte> word = stackalloc byte[8];

@@ -46,7 +46,9 @@ public abstract class BlockDriver
     /// </summary>
     public virtual int Probe(in ProbeInput input) => 0;
 
-    /// <summary>False for a driver that never writes to its "file" child; the graph then opens that for reading only.</summary>
+    /// <summary>
+    /// False for a driver that never writes to its "file" child; the graph then opens that for reading only.
+    /// </summary>
     public virtual bool WritesFile => true;
 
     /// <summary>
@@ -56,7 +58,8 @@ public abstract class BlockDriver
     public virtual string? Locate(object options) => null;
 
     /// <summary>Opens a device. <paramref name="options"/> is an instance of <see cref="OptionsType"/>.</summary>
-    public abstract ValueTask<BlockDevice> OpenAsync(OpenContext context, object options, CancellationToken cancellationToken);
+    public abstract ValueTask<BlockDevice> OpenAsync(
+        OpenContext context, object options, CancellationToken cancellationToken);
 }
 
 /// <summary>A driver with its options typed.</summary>
@@ -71,7 +74,9 @@ public abstract class BlockDriver<TOptions> : BlockDriver
         OpenContext context, object options, CancellationToken cancellationToken) =>
         OpenAsync(context, (TOptions)options, cancellationToken);
 
-    /// <summary>Opens a device. Failures are <see cref="BlockException"/>; what was opened on the way is closed by the graph.</summary>
+    /// <summary>
+    /// Opens a device. Failures are <see cref="BlockException"/>; what was opened on the way is closed by the graph.
+    /// </summary>
     protected abstract ValueTask<BlockDevice> OpenAsync(
         OpenContext context, TOptions options, CancellationToken cancellationToken);
 }

@@ -4,7 +4,9 @@ using ImageMount.Core.Info;
 
 namespace ImageMount.Core.Graph;
 
-/// <summary>An open image: its top node, all nodes below, and what the user should know about how it was opened.</summary>
+/// <summary>
+/// An open image: its top node, all nodes below, and what the user should know about how it was opened.
+/// </summary>
 public sealed class Graph : IAsyncDisposable
 {
     private readonly GraphBuild _build;
@@ -157,7 +159,9 @@ public sealed class Graph : IAsyncDisposable
         return e;
     }
 
-    /// <summary>The image, and the filters above it that must stand above its snapshots too, the lowest on top.</summary>
+    /// <summary>
+    /// The image, and the filters above it that must stand above its snapshots too, the lowest on top.
+    /// </summary>
     private (OpenedNode Image, Stack<OpenedNode> Filters) BelowFilters()
     {
         var filters = new Stack<OpenedNode>();

@@ -136,7 +136,7 @@ internal sealed class GraphBuild(DriverRegistry registry)
         BlockNode node = await OpenNodeAsync(request, driver, bound, context, name, cancellationToken)
             .ConfigureAwait(false);
         OpenedNode opened = Keep(
-            new OpenedNode(node, driver, bound, frame.File, frame.File.Location, frame.File.Place, frame.File.Identity));
+            frame.File with { Node = node, Driver = driver, Options = bound, File = frame.File });
         context.CheckAllChildrenUsed(OptionSchema.Of(driver.OptionsType));
         return opened;
     }
@@ -245,7 +245,9 @@ internal sealed class GraphBuild(DriverRegistry registry)
         return registry.Probe(new ProbeInput(head.Span, tail.Span, node.Length, fileName)) ?? registry.Get("raw");
     }
 
-    /// <summary>Closes what was opened after a moment, users first. The failure that led here is the one to report.</summary>
+    /// <summary>
+    /// Closes what was opened after a moment, users first. The failure that led here is the one to report.
+    /// </summary>
     private async ValueTask CloseDownToAsync(int mark)
     {
         for (int i = _nodes.Count - 1; i >= mark; i--)

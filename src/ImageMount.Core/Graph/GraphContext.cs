@@ -84,7 +84,9 @@ internal sealed class GraphContext(GraphBuild build, NodeRequest request, Frame?
         return child.Node;
     }
 
-    /// <summary>Options for a child that the image does not have are a mistake of the user, not something to ignore.</summary>
+    /// <summary>
+    /// Options for a child that the image does not have are a mistake of the user, not something to ignore.
+    /// </summary>
     public void CheckAllChildrenUsed(OptionSchema schema)
     {
         foreach (ChildOptionAttribute child in schema.Children)
@@ -109,7 +111,9 @@ internal sealed class GraphContext(GraphBuild build, NodeRequest request, Frame?
         }
     }
 
-    /// <summary>True when options say where the bytes are, rather than only how to treat what the image names.</summary>
+    /// <summary>
+    /// True when options say where the bytes are, rather than only how to treat what the image names.
+    /// </summary>
     private static bool NamesItsBytes(OptionMap options) =>
         options.Contains("filename")
         || options.Get("file") is { Length: > 0 }

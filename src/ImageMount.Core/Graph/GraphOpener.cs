@@ -11,7 +11,9 @@ public sealed class GraphOpener(DriverRegistry registry)
     public ValueTask<Graph> OpenAsync(string source, OpenFlags flags, CancellationToken cancellationToken = default) =>
         OpenAsync(new SourceParser(registry).Parse(source), flags, cancellationToken);
 
-    /// <summary>Opens what options describe. Failures are <see cref="BlockException"/>; nothing stays open then.</summary>
+    /// <summary>
+    /// Opens what options describe. Failures are <see cref="BlockException"/>; nothing stays open then.
+    /// </summary>
     public async ValueTask<Graph> OpenAsync(
         OptionMap image, OpenFlags flags, CancellationToken cancellationToken = default)
     {

@@ -21,7 +21,9 @@ internal sealed record NodeRequest
     /// <summary>True when the user named it, false when an image did.</summary>
     public bool IsTyped { get; init; } = true;
 
-    /// <summary>True below a format, where without "driver" there are raw bytes; false where a format is probed.</summary>
+    /// <summary>
+    /// True below a format, where without "driver" there are raw bytes; false where a format is probed.
+    /// </summary>
     public bool IsProtocolPlace { get; init; }
 
     /// <summary>The "file" child, when it is open already.</summary>

@@ -2,7 +2,9 @@ using ImageMount.Core.Block;
 
 namespace ImageMount.Core.Graph;
 
-/// <summary>How images are to be opened; the same for a whole graph, except that parents are always read-only.</summary>
+/// <summary>
+/// How images are to be opened; the same for a whole graph, except that parents are always read-only.
+/// </summary>
 public sealed record OpenFlags
 {
     /// <summary>Guest data may be written.</summary>
@@ -72,7 +74,9 @@ public abstract class OpenContext
     /// <summary>What messages call the node that is being opened.</summary>
     public abstract string NodeName { get; }
 
-    /// <summary>The "file" child of a format or filter, opened before the driver is called. An error for protocols.</summary>
+    /// <summary>
+    /// The "file" child of a format or filter, opened before the driver is called. An error for protocols.
+    /// </summary>
     public abstract BlockNode File { get; }
 
     /// <summary>
@@ -90,7 +94,9 @@ public abstract class OpenContext
     /// <summary>True when the user gave options (or an explicit "none") for a child.</summary>
     public abstract bool HasChildOptions(string role);
 
-    /// <summary>The path on this host that a reference resolves to, for `info`; the reference itself for URIs.</summary>
+    /// <summary>
+    /// The path on this host that a reference resolves to, for `info`; the reference itself for URIs.
+    /// </summary>
     public abstract string ResolveReference(string reference);
 
     /// <summary>Tells the user something that is not an error, once.</summary>

@@ -43,7 +43,9 @@ internal sealed class Frame
     /// <summary>Path or URI of this image, where known.</summary>
     public string? Location => File?.Location;
 
-    /// <summary>Path or URI of the nearest image above that the user named; its folder is the tree for references.</summary>
+    /// <summary>
+    /// Path or URI of the nearest image above that the user named; its folder is the tree for references.
+    /// </summary>
     public string? TreeRoot
     {
         get

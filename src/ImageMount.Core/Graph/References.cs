@@ -18,7 +18,9 @@ internal enum ReferenceKind
     Json,
 }
 
-/// <summary>A reference seen from the image that holds it: an absolute or working-directory path, a URI, or JSON.</summary>
+/// <summary>
+/// A reference seen from the image that holds it: an absolute or working-directory path, a URI, or JSON.
+/// </summary>
 internal readonly record struct Reference(ReferenceKind Kind, string Text);
 
 /// <summary>
@@ -81,7 +83,8 @@ internal static class References
         if (WhyOutside(reference, root) is { } why)
         {
             throw new BlockException(
-                BlockErrorKind.PermissionDenied, $"the image refers to '{Shorten(reference.Text)}' as its {role}, {why}")
+                BlockErrorKind.PermissionDenied,
+                $"the image refers to '{Shorten(reference.Text)}' as its {role}, {why}")
             {
                 Hint = string.Format(CultureInfo.InvariantCulture, AllowHint, role),
             };

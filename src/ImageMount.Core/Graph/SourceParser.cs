@@ -118,7 +118,9 @@ public sealed class SourceParser(DriverRegistry registry)
         return options;
     }
 
-    /// <summary>"file:///a/b" and "file:a/b" as paths. QEMU does not decode percent signs here, so neither do we.</summary>
+    /// <summary>
+    /// "file:///a/b" and "file:a/b" as paths. QEMU does not decode percent signs here, so neither do we.
+    /// </summary>
     internal static string StripFilePrefix(string source)
     {
         string path = source[FilePrefix.Length..];

@@ -10,5 +10,6 @@ internal sealed class UnopenedDevice(string reference) : BlockDevice
 
     public override ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) =>
         throw new BlockException(
-            BlockErrorKind.NotFound, $"these bytes are in '{reference}', which was not opened (no backing was asked for)");
+            BlockErrorKind.NotFound,
+            $"these bytes are in '{reference}', which was not opened (no backing was asked for)");
 }

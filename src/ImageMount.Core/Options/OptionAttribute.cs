@@ -41,7 +41,9 @@ public sealed class OptionValueAttribute(string text) : Attribute
     public string Text { get; } = text;
 }
 
-/// <summary>Declares that a driver has a child node under this key ("file", "backing"), given inline or opened by the driver.</summary>
+/// <summary>
+/// Declares that a driver has a child node under this key ("file", "backing"), given inline or opened by the driver.
+/// </summary>
 [AttributeUsage(AttributeTargets.Class, AllowMultiple = true)]
 public sealed class ChildOptionAttribute(string role, string help) : Attribute
 {

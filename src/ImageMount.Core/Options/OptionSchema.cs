@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Reflection;
 using ImageMount.Core.Block;
@@ -76,7 +77,9 @@ public sealed class OptionDeclaration
     /// <summary>The value when it is not given, as the user would write it; empty for "not set".</summary>
     public string DefaultText { get; }
 
-    /// <summary>What values look like, for messages and docs: "on or off", "auto, on or off", "a size, at most 2M".</summary>
+    /// <summary>
+    /// What values look like, for messages and docs: "on or off", "auto, on or off", "a size, at most 2M".
+    /// </summary>
     public string Expected => Kind switch
     {
         OptionKind.Boolean => "on or off",
@@ -221,6 +224,6 @@ public sealed class OptionSchema
     public static OptionSchema Of(Type type) => Cache.GetOrAdd(type, static t => new OptionSchema(t));
 
     /// <summary>Finds an option by key or alias.</summary>
-    public bool TryFind(string key, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out OptionDeclaration? option) =>
+    public bool TryFind(string key, [NotNullWhen(true)] out OptionDeclaration? option) =>
         _byKey.TryGetValue(key, out option);
 }

@@ -4,7 +4,9 @@ using System.Text;
 
 namespace ImageMount.Core.Options;
 
-/// <summary>How values are written: sizes with suffixes, booleans in the spellings that people use, enums in kebab-case.</summary>
+/// <summary>
+/// How values are written: sizes with suffixes, booleans in the spellings that people use, enums in kebab-case.
+/// </summary>
 public static class OptionValues
 {
     private const string Suffixes = "kMGTPE";

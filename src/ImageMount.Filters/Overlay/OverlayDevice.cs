@@ -4,8 +4,8 @@ using ImageMount.Core.Info;
 namespace ImageMount.Filters.Overlay;
 
 /// <summary>
-/// A temporary copy-on-write disk. Changes go to slots of an <see cref="OverlayStore"/> in blocks of 4 KiB; what was not
-/// changed is read from the parent, which is never written. Nothing is copied on a write: whole blocks replace whole
+/// A temporary copy-on-write disk. Changes go to slots of an <see cref="OverlayStore"/> in blocks of 4 KiB; what was
+/// not changed is read from the parent, which is never written. Nothing is copied on a write: whole blocks replace whole
 /// blocks, and <see cref="BlockNode"/> completes smaller requests, because that is the alignment asked for here.
 /// </summary>
 /// <remarks>
@@ -121,7 +121,9 @@ public sealed class OverlayDevice : BlockDevice
     }
 
     /// <inheritdoc/>
-    /// <remarks>Only changed blocks are dropped: remembering a discard of unchanged ones would cost memory, not save it.</remarks>
+    /// <remarks>
+    /// Only changed blocks are dropped: remembering a discard of unchanged ones would cost memory, not save it.
+    /// </remarks>
     public override ValueTask<bool> TryDiscardAsync(long offset, long count, CancellationToken cancellationToken)
     {
         long end = offset + count;
@@ -249,7 +251,8 @@ public sealed class OverlayDevice : BlockDevice
         return new Run(source, at - offset, slot, slotOffset);
     }
 
-    private async ValueTask ReadRunsAsync(Run run, long offset, Memory<byte> buffer, CancellationToken cancellationToken)
+    private async ValueTask ReadRunsAsync(
+        Run run, long offset, Memory<byte> buffer, CancellationToken cancellationToken)
     {
         while (true)
         {

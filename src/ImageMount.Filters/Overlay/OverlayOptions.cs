@@ -6,7 +6,8 @@ namespace ImageMount.Filters.Overlay;
 public sealed record OverlayOptions
 {
     /// <summary>Changes kept in memory before they go to a file.</summary>
-    [Option("memory", "How many changed bytes stay in memory; the rest goes to a temporary file.", IsSize = true, Min = 0,
+    [Option(
+        "memory", "How many changed bytes stay in memory; the rest goes to a temporary file.", IsSize = true, Min = 0,
         Max = 1L << 40)]
     public long Memory { get; init; } = 16 << 20;
 

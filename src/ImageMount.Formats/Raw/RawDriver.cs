@@ -3,7 +3,9 @@ using ImageMount.Core.Graph;
 
 namespace ImageMount.Formats.Raw;
 
-/// <summary>Driver "raw": the bytes of the file are the bytes of the disk. What no other format recognises is raw.</summary>
+/// <summary>
+/// Driver "raw": the bytes of the file are the bytes of the disk. What no other format recognises is raw.
+/// </summary>
 public sealed class RawDriver : BlockDriver<RawOptions>
 {
     /// <inheritdoc/>

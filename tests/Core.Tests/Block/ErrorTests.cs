@@ -16,7 +16,8 @@ public sealed class ErrorTests
         var inner = new BlockNode("inner.img", "memory", device);
         var outer = new BlockNode(
             "outer.qcow2", "raw", new RegionDevice(inner, new FileRegion(4096, 1024, false)));
-        BlockException e = await Assert.ThrowsAsync<BlockException>(async () => await outer.ReadAsync(512, new byte[9]));
+        BlockException e = await Assert.ThrowsAsync<BlockException>(
+            async () => await outer.ReadAsync(512, new byte[9]));
         Assert.Equal("inner.img", e.Node);
         Assert.Equal(4096 + 512, e.Offset);
         Assert.Equal("inner.img: the disk broke at 0x1200", e.Describe());

@@ -58,7 +58,7 @@ public sealed class InFlightTests
                 long started = Interlocked.Read(ref startedAt[worker * 16]);
                 Assert.True(
                     started == 0 || started > called,
-                    $"drain {drains} completed while worker {worker}'s operation of {started} (< {called}) was running");
+                    $"drain {drains} completed while worker {worker}'s operation of {started} (< {called}) ran on");
             }
 
             await Task.Yield();

@@ -2,11 +2,16 @@ using System.Text;
 
 namespace ImageMount.Core.Tests.Graph;
 
-/// <summary>A little world of files in memory, with a protocol, a format that refers to other images, and a filter.</summary>
+/// <summary>
+/// A little world of files in memory, with a protocol, a format that refers to other images, and a filter.
+/// </summary>
 internal sealed class FakeWorld
 {
     public FakeWorld() => Registry = new DriverRegistry(
-        [new FakeFile(this), new FakeRemote(this), new FakeFormat(this), new OtherFormat(), new FakeRaw(), new FakeFilter(this)]);
+    [
+        new FakeFile(this), new FakeRemote(this), new FakeFormat(this), new OtherFormat(), new FakeRaw(),
+        new FakeFilter(this),
+    ]);
 
     public DriverRegistry Registry { get; }
 
@@ -230,12 +235,13 @@ internal sealed class FakeFormat(FakeWorld world) : BlockDriver<FakeFormatOption
         var content = new byte[context.File.Length];
         await context.File.ReadAsync(0, content, cancellationToken);
         var children = new List<BlockChild> { new("file", context.File) };
-        foreach (string line in Encoding.UTF8.GetString(content).Split('\n', StringSplitOptions.RemoveEmptyEntries)[1..])
+        string[] lines = Encoding.UTF8.GetString(content).Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        foreach (string line in lines[1..])
         {
             string[] parts = line.Split('|');
+            string? driver = parts.ElementAtOrDefault(2) is { Length: > 0 } named ? named : null;
             BlockNode? child = await context.OpenChildAsync(
-                parts[0], parts[1] == "-" ? null : parts[1], parts.ElementAtOrDefault(2) is { Length: > 0 } d ? d : null,
-                parts.ElementAtOrDefault(3) == "writable", cancellationToken);
+                parts[0], parts[1] == "-" ? null : parts[1], driver, parts.ElementAtOrDefault(3) == "writable", cancellationToken);
             if (child is not null)
             {
                 children.Add(new BlockChild(parts[0], child));

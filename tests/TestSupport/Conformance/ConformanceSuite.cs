@@ -270,7 +270,9 @@ public abstract class ConformanceSuite : ConformanceReading
         await using Fixture f = await StartAsync();
         Assert.NotEqual(BlockCapabilities.None, f.Disk.Capabilities & BlockCapabilities.Resize);
         foreach (int length in (int[])
-            [DiskLength + (2 * Unit), DiskLength + (2 * Unit) + LengthGranularity, Unit + LengthGranularity, DiskLength])
+        [
+            DiskLength + (2 * Unit), DiskLength + (2 * Unit) + LengthGranularity, Unit + LengthGranularity, DiskLength,
+        ])
         {
             int rounded = length / LengthGranularity * LengthGranularity;
             Assert.True(await f.Disk.TryResizeAsync(rounded));

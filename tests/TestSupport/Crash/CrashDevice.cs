@@ -1,3 +1,5 @@
+using Microsoft.Win32.SafeHandles;
+
 namespace ImageMount.TestSupport.Crash;
 
 /// <summary>What may be lost in a crash.</summary>
@@ -13,7 +15,9 @@ public enum CrashPolicy
     Seeded,
 }
 
-/// <summary>One change that reached the simulated file: sectors in their new versions, a new length, or a flush.</summary>
+/// <summary>
+/// One change that reached the simulated file: sectors in their new versions, a new length, or a flush.
+/// </summary>
 /// <param name="Operation">Write, Zero, Discard, Flush or Resize.</param>
 /// <param name="Offset">First byte.</param>
 /// <param name="Count">Bytes; the new length for a resize.</param>
@@ -128,7 +132,7 @@ public sealed class CrashDevice : BlockDevice
     /// <summary>Writes the bytes to a host file, with holes where there are zeroes.</summary>
     public void SaveTo(string path)
     {
-        using Microsoft.Win32.SafeHandles.SafeFileHandle file = File.OpenHandle(path, FileMode.Create, FileAccess.Write);
+        using SafeFileHandle file = File.OpenHandle(path, FileMode.Create, FileAccess.Write);
         lock (_lock)
         {
             RandomAccess.SetLength(file, _content.Length);
@@ -144,7 +148,9 @@ public sealed class CrashDevice : BlockDevice
         }
     }
 
-    /// <summary>A new file with what a crash after <paramref name="cut"/> changes may have left, all of it durable.</summary>
+    /// <summary>
+    /// A new file with what a crash after <paramref name="cut"/> changes may have left, all of it durable.
+    /// </summary>
     public CrashDevice Recover(int cut, CrashPolicy policy, int seed = 0)
     {
         var replay = new CrashReplay(this, Log);

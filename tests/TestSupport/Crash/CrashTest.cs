@@ -22,13 +22,17 @@ public sealed class CrashTest
     /// <summary>Seed of the workload and of the lost sectors.</summary>
     public required int Seed { get; init; }
 
-    /// <summary>How many seeded mixtures of lost and kept sectors are tried at each cut, besides all and none.</summary>
+    /// <summary>
+    /// How many seeded mixtures of lost and kept sectors are tried at each cut, besides all and none.
+    /// </summary>
     public int MixturesPerCut { get; init; } = 2;
 
     /// <summary>Flags for running the workload and for reopening.</summary>
     public OpenFlags Flags { get; init; } = TestGraph.Writable;
 
-    /// <summary>Called with a file that holds what a crash left; the text says what a peer finds wrong, null nothing.</summary>
+    /// <summary>
+    /// Called with a file that holds what a crash left; the text says what a peer finds wrong, null nothing.
+    /// </summary>
     public Func<string, string?>? PeerCheck { get; init; }
 
     /// <summary>How many of the states are shown to <see cref="PeerCheck"/>.</summary>
@@ -142,7 +146,7 @@ public sealed class CrashTest
         byte[] again = await ReadAllAsync(graph.Root).ConfigureAwait(false);
         int same = disk.AsSpan().CommonPrefixLength(again);
         return same < disk.Length
-            ? $"a write at 0x{offset:x}+0x{count:x} after a crash at change {cut} changed or lost the byte at 0x{same:x}"
+            ? $"a write at 0x{offset:x}+0x{count:x} after a crash at change {cut} changed or lost byte 0x{same:x}"
             : await CheckAsync(graph, $"after a crash at change {cut} and a write").ConfigureAwait(false);
     }
 

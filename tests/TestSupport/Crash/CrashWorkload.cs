@@ -4,7 +4,9 @@ namespace ImageMount.TestSupport.Crash;
 /// What a guest does to a disk during a crash test, written down with the moments at which it began and ended, so that
 /// afterwards it is known which contents each sector may have at which cut.
 /// </summary>
-/// <remarks>May be used by several tasks at once, as long as they do not write to the same sectors at the same time.</remarks>
+/// <remarks>
+/// May be used by several tasks at once, as long as they do not write to the same sectors at the same time.
+/// </remarks>
 public sealed class CrashWorkload
 {
     private const int SectorSize = SectorStore.SectorSize;
