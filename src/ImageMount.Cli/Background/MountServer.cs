@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Runtime.InteropServices;
 using System.Text.Json;
 using ImageMount.Cli.Output;
 using ImageMount.Core.Block;
@@ -108,7 +107,7 @@ public sealed class MountServer
         _log.Debug($"{_request.Image.Source} is mounted at {place.Path}");
         _isReady = true;
         ready();
-        string? failure = await ServeAsync(mount, graph).ConfigureAwait(false);
+        string? failure = await ServeAsync(mount, graph, stop.MustEnd).ConfigureAwait(false);
         place.Restore();
         Finish(failure);
         return failure is null ? ExitCode.Done : ExitCode.Failed;
@@ -146,12 +145,20 @@ public sealed class MountServer
     };
 
     /// <summary>Until the mount is gone and the image is closed. The answer is what went wrong at the end, or null.</summary>
-    private async Task<string?> ServeAsync(FuseMount mount, Graph graph)
+    private async Task<string?> ServeAsync(FuseMount mount, Graph graph, Task mustEnd)
     {
         string? failure = null;
         try
         {
-            await mount.WaitAsync().ConfigureAwait(false);
+            Task gone = mount.WaitAsync();
+            if (await Task.WhenAny(gone, mustEnd).ConfigureAwait(false) == gone)
+            {
+                await gone.ConfigureAwait(false);
+            }
+            else
+            {
+                mount.CutOff(); // the end of this process cuts the connection
+            }
         }
         catch (Exception e)
         {
@@ -283,88 +290,6 @@ public sealed class MountServer
         catch (IOException)
         {
             // Whoever started us has gone. The mount lives on; `imgmount list` shows it.
-        }
-    }
-
-    /// <summary>SIGTERM, SIGINT and SIGHUP unmount.</summary>
-    private sealed class StopSignals : IDisposable
-    {
-        private readonly FuseMount _mount;
-        private readonly MountLog _log;
-        private readonly PosixSignalRegistration[] _registrations;
-        private int _count;
-
-        public StopSignals(FuseMount mount, MountLog log)
-        {
-            _mount = mount;
-            _log = log;
-            PosixSignal[] signals = [PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGHUP];
-            _registrations = [.. signals.Select(s => PosixSignalRegistration.Create(s, Handle))];
-        }
-
-        public void Dispose()
-        {
-            foreach (PosixSignalRegistration registration in _registrations)
-            {
-                registration.Dispose();
-            }
-        }
-
-        private void Handle(PosixSignalContext context)
-        {
-            context.Cancel = true;
-            switch (Interlocked.Increment(ref _count))
-            {
-                case 1:
-                    _ = StopAsync();
-                    break;
-                case 2:
-                    // Whoever asks twice does not want to wait for those who use the mount.
-                    _mount.Session.Abort();
-                    break;
-            }
-        }
-
-        /// <summary>
-        /// Unmounts. When somebody uses the mount, what they have written so far is called in from the kernel, the
-        /// mount is detached and they are cut off: a signal must end the process in bounded time, and with a good image.
-        /// </summary>
-        private async Task StopAsync()
-        {
-            try
-            {
-                await _mount.Session.UnmountAsync().ConfigureAwait(false);
-            }
-            catch (FuseMountException e) when (e.Failure == FuseMountFailure.Busy)
-            {
-                string path = _mount.Session.MountPoint;
-                string holders = string.Join("; ", MountHolders.Find(path).Select(Holders.Describe));
-                _log.Warning($"{path} is in use at the time of a stop signal, and is cut off: {holders}");
-                await Task.Run(() => WriteBack(path)).ConfigureAwait(false);
-                try
-                {
-                    FuseUnmount.Unmount(path, lazy: true);
-                }
-                catch (FuseMountException detach)
-                {
-                    _log.Warning(detach.Message, detach);
-                }
-
-                _mount.Session.Abort();
-            }
-            catch (Exception e)
-            {
-                _log.Error($"cannot unmount: {e.Message}", e);
-            }
-        }
-
-        private static void WriteBack(string path)
-        {
-            using SafeFileHandle? root = SysOpen.TryOpen(path, SysOpen.O_RDONLY, out _);
-            if (root is not null)
-            {
-                SysSyncfs.Syncfs(root);
-            }
         }
     }
 }

@@ -15,7 +15,7 @@ public sealed class UmountArguments
     [Option('l', "lazy", HelpText = "Detach now, finish when the last user lets go; does not wait.")]
     public bool Lazy { get; set; }
 
-    [Option("force", HelpText = "Detach and cut off who uses it: their unsynced writes are lost.")]
+    [Option("force", HelpText = "Cut off who uses it; what they have written so far is saved.")]
     public bool Force { get; set; }
 
     [Option("debug", HelpText = "Show details of errors.")]

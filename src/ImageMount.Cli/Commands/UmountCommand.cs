@@ -1,7 +1,7 @@
-using System.Globalization;
 using ImageMount.Cli.Background;
 using ImageMount.Cli.Output;
 using ImageMount.Fuse.Mount;
+using ImageMount.Interop;
 
 namespace ImageMount.Cli.Commands;
 
@@ -54,7 +54,7 @@ internal static class UmountCommand
 
         if (arguments.Force)
         {
-            CutOff(entry, path);
+            CutOff(path, note);
         }
         else
         {
@@ -96,21 +96,21 @@ internal static class UmountCommand
         }
     }
 
-    /// <summary>Detaches, and cuts the connection: whatever waits on the mount gets an error; the image is then closed properly.</summary>
-    private static void CutOff(MountEntry entry, string path)
+    /// <summary>
+    /// Asks the serving process to end: it writes back what it can, cuts off who uses the mount, and closes the image.
+    /// Without such a process the connection is cut from here.
+    /// </summary>
+    private static void CutOff(string path, MountState? note)
     {
-        Unmount(path, lazy: true);
-        string file = string.Create(CultureInfo.InvariantCulture, $"/sys/fs/fuse/connections/{entry.Minor}/abort");
-        try
+        int result = note is not null && ServerProcess.IsRunning(note) ? SysKill.Terminate(note.Pid) : -Errno.ESRCH;
+        if (result == -Errno.EPERM)
         {
-            if (File.Exists(file))
-            {
-                File.WriteAllText(file, "1");
-            }
+            throw new CommandException($"cannot cut off {path}: it is served by a process of another user (pid {note!.Pid})");
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+
+        if (result < 0)
         {
-            throw new CommandException($"{path} is detached, but its users could not be cut off: {e.Message}", e);
+            FuseUnmount.Unmount(path, lazy: true, force: true);
         }
     }
 

@@ -12,7 +12,14 @@ public static class Holders
         string who = holder.Pid == 0
             ? holder.Name
             : string.Create(CultureInfo.InvariantCulture, $"{holder.Name} (pid {holder.Pid})");
-        string how = holder.How == "cwd" ? "working directory" : holder.How;
-        return $"{who}: {how} {holder.Path}";
+        const string LoopMounted = "loop device, mounted at ";
+        return holder.How switch
+        {
+            "cwd" => $"{who}: working directory {holder.Path}",
+            "loop device" => $"{who}: loop device on {holder.Path}",
+            { } how when how.StartsWith(LoopMounted, StringComparison.Ordinal) =>
+                $"{who}: loop device on {holder.Path}, mounted at {how[LoopMounted.Length..]}",
+            { } how => $"{who}: {how} {holder.Path}",
+        };
     }
 }

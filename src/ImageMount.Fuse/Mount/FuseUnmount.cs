@@ -9,13 +9,16 @@ public static class FuseUnmount
     /// dirty pages through the mount, so never call it on one of the session's workers.</summary>
     /// <param name="mountPoint">Absolute path.</param>
     /// <param name="lazy">Detach even if busy: gone from the tree now, ended when the last user lets go.</param>
+    /// <param name="force">When root, first cut the connection (MNT_FORCE): whoever waits gets an error, delayed writes
+    /// are lost. Ordinary users cannot.</param>
     /// <exception cref="FuseMountException"><see cref="FuseMountFailure.Busy"/>,
     /// <see cref="FuseMountFailure.NotMounted"/> and so on.</exception>
-    public static void Unmount(string mountPoint, bool lazy = false)
+    public static void Unmount(string mountPoint, bool lazy = false, bool force = false)
     {
         if (SysUser.EffectiveId == 0)
         {
-            int flags = SysUmount.UMOUNT_NOFOLLOW | (lazy ? SysUmount.MNT_DETACH : 0);
+            int flags = SysUmount.UMOUNT_NOFOLLOW | (lazy ? SysUmount.MNT_DETACH : 0)
+                | (force ? SysUmount.MNT_FORCE : 0);
             int result = SysUmount.Unmount(mountPoint, flags);
             if (result < 0)
             {

@@ -27,6 +27,7 @@ public sealed class DiskFileSystem : FuseFileSystem
     private readonly MountTree _tree;
     private readonly FuseNodes _nodes;
     private readonly FuseOpenFiles _files;
+    private volatile bool _isCutOff;
 
     /// <summary>Prepares to serve a tree.</summary>
     public DiskFileSystem(MountTree tree, FuseMountOptions options)
@@ -49,6 +50,9 @@ public sealed class DiskFileSystem : FuseFileSystem
     /// <summary>Open files now.</summary>
     public int OpenFiles => _files.Count;
 
+    /// <summary>From now on every request fails: the disk is about to be closed under those who still use it.</summary>
+    public void CutOff() => _isCutOff = true;
+
     /// <inheritdoc/>
     public override async ValueTask InitializeAsync(IFuseConnection connection, CancellationToken cancellationToken)
     {
@@ -66,7 +70,7 @@ public sealed class DiskFileSystem : FuseFileSystem
         FuseRequestContext context, ulong inode, ulong handle, long offset, Memory<byte> destination,
         CancellationToken cancellationToken)
     {
-        if (_tree.Find(inode) is not DiskFile file)
+        if (Find(inode) is not DiskFile file)
         {
             return ReadReportAsync(handle, offset, destination, cancellationToken);
         }
@@ -96,7 +100,7 @@ public sealed class DiskFileSystem : FuseFileSystem
         FuseRequestContext context, ulong inode, ulong handle, long offset, ReadOnlyMemory<byte> data,
         FuseWriteInfo info, CancellationToken cancellationToken)
     {
-        if (_tree.Find(inode) is not DiskFile file)
+        if (Find(inode) is not DiskFile file)
         {
             return new(-Errno.EROFS);
         }
@@ -126,7 +130,7 @@ public sealed class DiskFileSystem : FuseFileSystem
     public override async ValueTask<int> FsyncAsync(
         FuseRequestContext context, ulong inode, ulong handle, bool dataOnly, CancellationToken cancellationToken)
     {
-        if (_tree.Find(inode) is not DiskFile { CanWrite: true } file)
+        if (Find(inode) is not DiskFile { CanWrite: true } file)
         {
             return 0;
         }
@@ -151,7 +155,7 @@ public sealed class DiskFileSystem : FuseFileSystem
     public override async ValueTask<int> FlushAsync(
         FuseRequestContext context, ulong inode, ulong handle, CancellationToken cancellationToken)
     {
-        if (_tree.Find(inode) is DiskFile { CanWrite: true } file)
+        if (Find(inode) is DiskFile { CanWrite: true } file)
         {
             await _files.TellOthersAsync(file).ConfigureAwait(false);
         }
@@ -163,7 +167,7 @@ public sealed class DiskFileSystem : FuseFileSystem
     public override async ValueTask<FuseResult<FuseEntry>> LookupAsync(
         FuseRequestContext context, ulong parent, FuseName name, CancellationToken cancellationToken)
     {
-        if (_tree.Find(parent) is not TreeDirectory directory)
+        if (Find(parent) is not TreeDirectory directory)
         {
             return new FuseError(Errno.ENOTDIR);
         }
@@ -176,7 +180,7 @@ public sealed class DiskFileSystem : FuseFileSystem
     public override ValueTask<FuseResult<FuseAttributes>> GetAttributesAsync(
         FuseRequestContext context, ulong inode, ulong? handle, CancellationToken cancellationToken)
     {
-        TreeNode? node = _tree.Find(inode);
+        TreeNode? node = Find(inode);
         if (node is null)
         {
             return FuseResult<FuseAttributes>.Failed(Errno.ENOENT);
@@ -195,7 +199,7 @@ public sealed class DiskFileSystem : FuseFileSystem
     public override async ValueTask<FuseResult<FuseAttributes>> SetAttributesAsync(
         FuseRequestContext context, ulong inode, FuseSetAttributes change, CancellationToken cancellationToken)
     {
-        TreeNode? node = _tree.Find(inode);
+        TreeNode? node = Find(inode);
         if (node is null)
         {
             return new FuseError(Errno.ENOENT);
@@ -234,7 +238,7 @@ public sealed class DiskFileSystem : FuseFileSystem
         FuseRequestContext context, ulong inode, ulong handle, ulong offset, FuseDirectoryWriter writer,
         CancellationToken cancellationToken)
     {
-        if (_tree.Find(inode) is not TreeDirectory directory)
+        if (Find(inode) is not TreeDirectory directory)
         {
             return -Errno.ENOTDIR;
         }
@@ -262,7 +266,7 @@ public sealed class DiskFileSystem : FuseFileSystem
         FuseRequestContext context, ulong inode, int flags, CancellationToken cancellationToken)
     {
         bool writes = (flags & O_ACCMODE) is O_WRONLY or O_RDWR;
-        switch (_tree.Find(inode))
+        switch (Find(inode))
         {
             case DiskFile file:
                 return writes && !file.CanWrite
@@ -297,7 +301,7 @@ public sealed class DiskFileSystem : FuseFileSystem
         FuseRequestContext context, ulong inode, ulong handle, long offset, int whence,
         CancellationToken cancellationToken)
     {
-        if (_tree.Find(inode) is not DiskFile file)
+        if (Find(inode) is not DiskFile file)
         {
             return -Errno.EINVAL;
         }
@@ -313,7 +317,7 @@ public sealed class DiskFileSystem : FuseFileSystem
         FuseRequestContext context, ulong inode, ulong handle, long offset, long length, int mode,
         CancellationToken cancellationToken)
     {
-        if (_tree.Find(inode) is not DiskFile { CanWrite: true } file)
+        if (Find(inode) is not DiskFile { CanWrite: true } file)
         {
             return -Errno.EROFS;
         }
@@ -342,7 +346,7 @@ public sealed class DiskFileSystem : FuseFileSystem
         ulong targetInode, ulong targetHandle, long targetOffset, long length, uint flags,
         CancellationToken cancellationToken)
     {
-        if (_tree.Find(sourceInode) is not DiskFile source || _tree.Find(targetInode) is not DiskFile target)
+        if (Find(sourceInode) is not DiskFile source || Find(targetInode) is not DiskFile target)
         {
             return new(-Errno.EINVAL);
         }
@@ -351,6 +355,10 @@ public sealed class DiskFileSystem : FuseFileSystem
             ? DiskRanges.CopyAsync(source, sourceOffset, target, targetOffset, length, cancellationToken)
             : new(-Errno.EROFS);
     }
+
+    private TreeNode? Find(ulong inode) => _isCutOff
+        ? throw new FuseException(Errno.EIO, "the mount is being ended")
+        : _tree.Find(inode);
 
     private async ValueTask<int> FinishAsync(DiskOperation operation, ValueTask<int> task, long started)
     {

@@ -77,6 +77,9 @@ public sealed class FuseMount
     /// <summary>Completes when the mount is gone, whoever unmounted it, and no request is in flight.</summary>
     public Task WaitAsync() => Session.WaitAsync();
 
+    /// <summary>From now on every request fails, so that the graph can be closed although the connection stands.</summary>
+    public void CutOff() => _fileSystem.CutOff();
+
     /// <summary>
     /// With delayed writes the kernel itself owns the size of a file, from the moment it first hears of it; and of a
     /// root inode that is a file it hears nothing at first, and assumes 0. Only a truncate makes it take over a size.
