@@ -130,8 +130,8 @@ public sealed class Qcow2CrashTests
             {
                 Graph graph = await Qcow2Images.OpenOverAsync(node, flags);
                 byte[] one = await Qcow2Images.ReadAllAsync(await graph.OpenSnapshotAsync("one"));
-                TestPattern.AssertEqual(content, one, 0, "snapshot one");
                 byte[] two = await Qcow2Images.ReadAllAsync(await graph.OpenSnapshotAsync("two"));
+                TestPattern.AssertEqual(content, one, 0, "snapshot one");
                 TestPattern.AssertEqual(initial, two, 0, "snapshot two");
                 return graph;
             },
