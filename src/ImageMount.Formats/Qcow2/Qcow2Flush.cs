@@ -7,10 +7,13 @@ namespace ImageMount.Formats.Qcow2;
 /// Writes back what changed, in the order that keeps every moment safe:
 /// <list type="number">
 /// <item>reference counts (and the refcount table, after its blocks), while payload was written before;</item>
-/// <item>a barrier; then L2 entries, which point to that payload and rely on those counts;</item>
-/// <item>a barrier; then L1 entries, which point to those L2 tables, and a header that points to a moved L1 table;</item>
+/// <item>a barrier; then L2 entries, which point to that payload and rely on those counts, and L1 entries;</item>
+/// <item>where the L1 table moved, a barrier, then the header that points to it;</item>
 /// <item>a barrier; then what the changes set free goes to the reaper, which lowers counts.</item>
 /// </list>
+/// L1 and L2 entries need no barrier between them: a new L2 table was filled, with zeroes or with what the old one said,
+/// before its L1 entry was changed in memory, so the first barrier covers that; without its new entries it says what was
+/// true before.
 /// All of it is copied at one moment under the lock, so changes may go on meanwhile; they belong to the next write-back.
 /// A failure leaves everything dirty, for the next try.
 /// </summary>
@@ -134,10 +137,6 @@ internal sealed class Qcow2Flush
         if (!work.L2.IsEmpty)
         {
             await work.L2.WriteAsync(file, CancellationToken.None).ConfigureAwait(false);
-            if (!work.L1.IsEmpty || diskMoved)
-            {
-                await file.FlushAsync().ConfigureAwait(false);
-            }
         }
 
         if (!work.L1.IsEmpty)
