@@ -201,12 +201,36 @@ public abstract class MappedDevice : BlockDevice
         }
     }
 
-    private async ValueTask ReadRunsAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
+    /// <summary>The ordinary case, one run of stored bytes that is known, is passed straight on.</summary>
+    private ValueTask ReadRunsAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        if (buffer.IsEmpty)
+        {
+            return default;
+        }
+
+        ValueTask<MappedRun> lookup = Map.LookupAsync(offset, buffer.Length, cancellationToken);
+        if (lookup.IsCompletedSuccessfully)
+        {
+            MappedRun run = lookup.Result;
+            if (run.Kind == RunKind.Data && run.Length >= buffer.Length)
+            {
+                return run.Source!.ReadAsync(run.HostOffset, buffer, cancellationToken);
+            }
+
+            lookup = new ValueTask<MappedRun>(run);
+        }
+
+        return ReadRunsAsync(lookup, offset, buffer, cancellationToken);
+    }
+
+    private async ValueTask ReadRunsAsync(
+        ValueTask<MappedRun> lookup, long offset, Memory<byte> buffer, CancellationToken cancellationToken)
     {
         long end = offset + buffer.Length;
-        while (!buffer.IsEmpty)
+        while (true)
         {
-            MappedRun run = await Map.LookupAsync(offset, buffer.Length, cancellationToken).ConfigureAwait(false);
+            MappedRun run = await lookup.ConfigureAwait(false);
             int count = (int)Math.Min(run.Length, buffer.Length);
             Memory<byte> part = buffer[..count];
             switch (run.Kind)
@@ -227,6 +251,12 @@ public abstract class MappedDevice : BlockDevice
 
             offset += count;
             buffer = buffer[count..];
+            if (buffer.IsEmpty)
+            {
+                return;
+            }
+
+            lookup = Map.LookupAsync(offset, buffer.Length, cancellationToken);
         }
     }
 
@@ -255,13 +285,32 @@ public abstract class MappedDevice : BlockDevice
         return extent with { Depth = extent.Depth + 1 };
     }
 
-    private async ValueTask WriteRunsAsync(
+    /// <summary>The ordinary case, an overwrite in one known place, is passed straight on.</summary>
+    private ValueTask WriteRunsAsync(
         IWritableExtentMap map, long offset, ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken)
     {
-        while (!buffer.IsEmpty)
+        ValueTask<WriteTarget> prepare = map.PrepareWriteAsync(offset, buffer.Length, cancellationToken);
+        if (prepare.IsCompletedSuccessfully)
         {
-            WriteTarget target = await map.PrepareWriteAsync(offset, buffer.Length, cancellationToken)
-                .ConfigureAwait(false);
+            WriteTarget target = prepare.Result;
+            if (target.Lease is null && target.Length >= buffer.Length)
+            {
+                return target.Node.WriteAsync(target.HostOffset, buffer, WriteFlags.None, cancellationToken);
+            }
+
+            prepare = new ValueTask<WriteTarget>(target);
+        }
+
+        return WriteRunsAsync(prepare, map, offset, buffer, cancellationToken);
+    }
+
+    private async ValueTask WriteRunsAsync(
+        ValueTask<WriteTarget> prepare, IWritableExtentMap map, long offset, ReadOnlyMemory<byte> buffer,
+        CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            WriteTarget target = await prepare.ConfigureAwait(false);
             int count = (int)Math.Min(target.Length, buffer.Length);
             if (target.Lease is null)
             {
@@ -275,6 +324,12 @@ public abstract class MappedDevice : BlockDevice
 
             offset += count;
             buffer = buffer[count..];
+            if (buffer.IsEmpty)
+            {
+                return;
+            }
+
+            prepare = map.PrepareWriteAsync(offset, buffer.Length, cancellationToken);
         }
     }
 
