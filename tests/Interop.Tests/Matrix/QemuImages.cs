@@ -34,7 +34,8 @@ public static class QemuImages
         var create = new List<string> { "create", "-q", "-f", "qcow2", "-o", variant.CreateOptions(scratch["data.raw"]) };
         if (backing is not null)
         {
-            create.AddRange(["-b", backing, "-F", variant.Backing.Split('-')[0]]);
+            // By its bare name: whoever reads it has to look beside the image.
+            create.AddRange(["-b", Path.GetFileName(backing), "-F", variant.Backing.Split('-')[0]]);
         }
 
         PeerTool.Img([.. create, path, length.ToString()]);

@@ -1,0 +1,118 @@
+using ImageMount.Core.Block;
+using ImageMount.Core.Graph;
+using ImageMount.Fuzz.Tests.Hostile;
+using ImageMount.Interop.Tests.Peers;
+using ImageMount.TestSupport;
+using Xunit.Abstractions;
+
+namespace ImageMount.Fuzz.Tests;
+
+/// <summary>
+/// Damaged images that qemu and we both open: where both read a sector, both read the same. Where one of us refuses, the
+/// other may be more lenient; that is counted and printed, not judged.
+/// </summary>
+public sealed class PeerComparisonTests(ITestOutputHelper output)
+{
+    private const int Cases = 50;
+    private const long MaxLength = 32 << 20;
+
+    public static TheoryData<string> Formats => HostileFormats.NamesWithFields;
+
+    [SkippableTheory]
+    [MemberData(nameof(Formats))]
+    public async Task Damaged_image_reads_as_qemu_reads_it(string formatName)
+    {
+        PeerTool.Require();
+        int seed = FuzzScale.Seed(7001);
+        HostileFormat format = HostileFormats.Get(formatName);
+        var counts = new Dictionary<string, int>();
+        var failures = new List<string>();
+        foreach (SeedImage image in format.Seeds())
+        {
+            var random = new Random(seed);
+            for (int i = 0; i < FuzzScale.Of(Cases); i++)
+            {
+                byte[] bytes = (byte[])image.Bytes.Clone();
+                string what = Mutation.Apply(format, bytes, random);
+                string outcome = await CompareAsync(format, image, bytes);
+                string kind = outcome.Split(':')[0];
+                counts[kind] = counts.GetValueOrDefault(kind) + 1;
+                if (kind == "DIFFERENT")
+                {
+                    failures.Add($"{image.Name} case {i} seed {seed}: {what}: {outcome}");
+                }
+                else if (kind is "only qemu" or "only we")
+                {
+                    output.WriteLine($"{outcome}: {image.Name} case {i}: {what}");
+                }
+            }
+        }
+
+        output.WriteLine(string.Join(", ", counts.Select(pair => $"{pair.Key}: {pair.Value}")));
+        Assert.True(failures.Count == 0, string.Join("\n", failures.Take(20)));
+        Assert.True(counts.GetValueOrDefault("same") > 0, "no damaged image was read by both");
+    }
+
+    private static async Task<string> CompareAsync(HostileFormat format, SeedImage image, byte[] bytes)
+    {
+        using var scratch = new Scratch();
+        string path = scratch["damaged"];
+        File.WriteAllBytes(path, bytes);
+        // References are bare names or full paths of a folder that is gone: only the former can be found again.
+        foreach ((string name, byte[] content) in image.Companions.Where(c => !c.Key.Contains('/')))
+        {
+            File.WriteAllBytes(scratch[name], content);
+        }
+
+        long length = 0;
+        string? refusal = null;
+        bool warned = false;
+        byte[] ours = [];
+        try
+        {
+            await using Graph graph = await TestGraph.Opener.OpenAsync(
+                TestGraph.ForFile(path, format.Name), TestGraph.ReadOnly);
+            length = graph.Root.Length;
+            warned = graph.Warnings.Count > 0;
+            if (length > MaxLength)
+            {
+                return "large";
+            }
+
+            ours = new byte[length];
+            await graph.Root.ReadAsync(0, ours);
+        }
+        catch (BlockException e)
+        {
+            refusal = e.Describe();
+        }
+
+        PeerResult peer = PeerTool.TryImg(
+            "dd", "-U", "-f", format.Name, "-O", "raw", "bs=1M", $"count={MaxLength >> 20}", $"if={path}", $"of={scratch["flat"]}");
+        if (peer.ExitCode != 0)
+        {
+            return refusal is null ? $"only we: {peer.Error.Trim()}" : "both refuse";
+        }
+
+        if (refusal is not null)
+        {
+            return $"only qemu: {refusal}";
+        }
+
+        byte[] theirs = File.ReadAllBytes(scratch["flat"]);
+        // qemu counts in sectors, and rounds an odd end up or down.
+        int common = Math.Min(ours.Length, theirs.Length);
+        if (Math.Abs((long)ours.Length - theirs.Length) >= 512)
+        {
+            return $"DIFFERENT: length {ours.Length}, qemu {theirs.Length}";
+        }
+
+        if (warned)
+        {
+            return "warned"; // We say that it is damaged, and may have used a redundant copy, which qemu never reads.
+        }
+
+        int same = ours.AsSpan(0, common).CommonPrefixLength(theirs.AsSpan(0, common));
+        return same == common ? "same" : $"DIFFERENT: from byte 0x{same:x} on";
+    }
+}
