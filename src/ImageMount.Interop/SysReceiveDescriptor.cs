@@ -19,7 +19,10 @@ public static unsafe partial class SysReceiveDescriptor
         var control = new Control();
         var message = new MessageHeader
         {
-            Vectors = &vector, VectorCount = 1, Control = &control, ControlLength = (nuint)sizeof(Control),
+            Vectors = &vector,
+            VectorCount = 1,
+            Control = &control,
+            ControlLength = (nuint)sizeof(Control),
         };
         nint received;
         // SAFETY: everything the header points to lives on this stack frame for the duration of the call.

@@ -74,8 +74,12 @@ public sealed class Qcow2CheckTests(ITestOutputHelper output)
         using var scratch = new Scratch();
         var variant = new Qcow2Variant
         {
-            ClusterSize = clusterSize, RefcountBits = refcountBits, ExtendedL2 = extended, Snapshots = snapshots,
-            Compression = compression, Compat = compat,
+            ClusterSize = clusterSize,
+            RefcountBits = refcountBits,
+            ExtendedL2 = extended,
+            Snapshots = snapshots,
+            Compression = compression,
+            Compat = compat,
         };
         QemuImage image = QemuImages.Qcow2(scratch, variant, Seed);
         byte[] bytes = File.ReadAllBytes(image.Path);

@@ -67,7 +67,9 @@ public sealed class Qcow2FeatureTests
         using var scratch = new Scratch();
         var variant = new Qcow2Variant
         {
-            ClusterSize = clusterSize, RefcountBits = refcountBits, LazyRefcounts = true,
+            ClusterSize = clusterSize,
+            RefcountBits = refcountBits,
+            LazyRefcounts = true,
             Snapshots = refcountBits > 1 ? 1 : 0,
         };
         QemuImage image = Make(scratch, variant);

@@ -32,8 +32,13 @@ public sealed class Qcow2ResizeTests
         using var scratch = new Scratch();
         var variant = new Qcow2Variant
         {
-            ClusterSize = clusterSize, RefcountBits = refcountBits, ExtendedL2 = extended, Snapshots = snapshots,
-            DataFile = dataFile, Backing = backing, OddSize = true,
+            ClusterSize = clusterSize,
+            RefcountBits = refcountBits,
+            ExtendedL2 = extended,
+            Snapshots = snapshots,
+            DataFile = dataFile,
+            Backing = backing,
+            OddSize = true,
         };
         QemuImage image = QemuImages.Qcow2(scratch, variant, Seed);
         string model = QemuImages.Flatten(image, scratch["model"]);

@@ -493,7 +493,8 @@ internal sealed class Qcow2Allocator
             {
                 throw new BlockException(BlockErrorKind.NoSpace, "there is no room for another cluster")
                 {
-                    Found = $"0x{end:x}", Expected = $"0x{least << _geometry.ClusterBits:x}",
+                    Found = $"0x{end:x}",
+                    Expected = $"0x{least << _geometry.ClusterBits:x}",
                     Hint = "The file below this image cannot grow.",
                 };
             }

@@ -114,7 +114,8 @@ public static class Qcow2Creator
         {
             throw new BlockException(BlockErrorKind.NoSpace, "the file is too small for the image")
             {
-                Found = $"0x{file.Length:x}", Expected = $"0x{length:x}",
+                Found = $"0x{file.Length:x}",
+                Expected = $"0x{length:x}",
             };
         }
     }

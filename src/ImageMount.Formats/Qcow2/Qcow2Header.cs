@@ -126,7 +126,8 @@ public sealed class Qcow2Header
         reader.TryRead(out Qcow2HeaderV2 v2);
         Qcow2HeaderV3 v3 = new()
         {
-            RefcountOrder = Qcow2Layout.DefaultRefcountOrder, HeaderLength = Qcow2Layout.HeaderLengthV2,
+            RefcountOrder = Qcow2Layout.DefaultRefcountOrder,
+            HeaderLength = Qcow2Layout.HeaderLengthV2,
         };
         byte compression = 0;
         if (v2.Version == 3)
@@ -207,7 +208,9 @@ public sealed class Qcow2Header
         {
             throw new BlockException(BlockErrorKind.NotSupported, "this version of qcow2 is not known")
             {
-                Offset = 4, Found = Text(v2.Version), Expected = "2 or 3",
+                Offset = 4,
+                Found = Text(v2.Version),
+                Expected = "2 or 3",
             };
         }
 
@@ -262,7 +265,9 @@ public sealed class Qcow2Header
         {
             throw new BlockException(BlockErrorKind.NotSupported, "this compression type is not known")
             {
-                Offset = Qcow2Layout.MinHeaderLengthV3, Found = Text(type), Expected = "0 (zlib) or 1 (zstd)",
+                Offset = Qcow2Layout.MinHeaderLengthV3,
+                Found = Text(type),
+                Expected = "0 (zlib) or 1 (zstd)",
             };
         }
     }

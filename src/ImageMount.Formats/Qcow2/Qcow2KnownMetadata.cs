@@ -99,7 +99,9 @@ internal static class Qcow2KnownMetadata
         private static BlockException Error(string what, long offset, string found, string? expected) =>
             new(BlockErrorKind.InvalidData, what)
             {
-                Offset = offset, Found = found, Expected = expected,
+                Offset = offset,
+                Found = found,
+                Expected = expected,
                 Hint = "Open it read-only, or repair it with 'qemu-img check -r all'.",
             };
     }

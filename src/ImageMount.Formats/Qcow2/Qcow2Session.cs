@@ -114,7 +114,8 @@ internal sealed class Qcow2Session
         {
             throw new BlockException(BlockErrorKind.NoSpace, "the data file is smaller than the disk and cannot grow")
             {
-                Found = $"0x{dataFile.Length:x}", Expected = $"0x{header.Size:x}",
+                Found = $"0x{dataFile.Length:x}",
+                Expected = $"0x{header.Size:x}",
             };
         }
     }

@@ -70,8 +70,15 @@ public sealed class FileDriver : BlockDriver<FileOptions>
 
             var opened = new OpenedFile
             {
-                Name = path, Handle = handle, Durable = durable, Direct = direct, Locks = locks, Stat = stat,
-                Length = length, DeviceBlock = deviceBlock, Writable = flags.Writable,
+                Name = path,
+                Handle = handle,
+                Durable = durable,
+                Direct = direct,
+                Locks = locks,
+                Stat = stat,
+                Length = length,
+                DeviceBlock = deviceBlock,
+                Writable = flags.Writable,
             };
             return new FileDevice(in opened, flags.Discard);
         }

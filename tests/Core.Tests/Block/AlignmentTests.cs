@@ -33,7 +33,9 @@ public sealed class AlignmentTests
             {
                 DeclaredLimits = new BlockLimits
                 {
-                    RequestAlignment = align, MemoryAlignment = memory, MaxTransfer = transfer,
+                    RequestAlignment = align,
+                    MemoryAlignment = memory,
+                    MaxTransfer = transfer,
                 },
                 CompletesAsynchronously = seed == 1,
                 Declared = BlockCapabilities.Write | (seed == 2 ? BlockCapabilities.Zero : 0),

@@ -25,7 +25,8 @@ public sealed class DurabilityTests
     {
         var device = new MemoryDevice(8192)
         {
-            Declared = Writable, DeclaredLimits = BlockLimits.Default with { MaxTransfer = 1024 },
+            Declared = Writable,
+            DeclaredLimits = BlockLimits.Default with { MaxTransfer = 1024 },
         };
         await new BlockNode("disk", "memory", device).WriteAsync(0, new byte[4096], WriteFlags.Fua);
         Assert.Equal(4, device.Count(TestOperation.Write));

@@ -19,8 +19,15 @@ public sealed class OptionBinderTests
         Assert.Equal(
             new SampleOptions
             {
-                Name = "x", Flag = true, Maybe = false, Count = -3, Big = 16, Size = 1536, Mode = Mode.ReadAhead,
-                CacheDirect = true, Limit = 65536,
+                Name = "x",
+                Flag = true,
+                Maybe = false,
+                Count = -3,
+                Big = 16,
+                Size = 1536,
+                Mode = Mode.ReadAhead,
+                CacheDirect = true,
+                Limit = 65536,
             },
             options);
     }

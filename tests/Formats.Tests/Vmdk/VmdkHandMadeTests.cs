@@ -51,7 +51,11 @@ public sealed class VmdkHandMadeTests
         byte[] content = VmdkImages.Content(Capacity, grain);
         var hand = new VmdkByHand
         {
-            Capacity = Capacity, GrainSize = grain, EntriesPerTable = perTable, Version = version, Content = content,
+            Capacity = Capacity,
+            GrainSize = grain,
+            EntriesPerTable = perTable,
+            Version = version,
+            Content = content,
         };
         await using Graph graph = await OpenAsync(hand.Build());
         await VmdkImages.AssertReadsAsync(graph.Root, content, $"grain {grain}");

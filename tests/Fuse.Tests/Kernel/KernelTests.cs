@@ -314,7 +314,8 @@ public sealed class KernelTests
         using var process = System.Diagnostics.Process.Start(
             new System.Diagnostics.ProcessStartInfo("cat", [mount.At("disk.raw")])
             {
-                RedirectStandardOutput = true, UseShellExecute = false,
+                RedirectStandardOutput = true,
+                UseShellExecute = false,
             })!;
         await fileSystem.Started.Task.WaitAsync(KernelMount.Watchdog);
         Assert.Equal(0, (await KernelMount.RunAsync(

@@ -135,7 +135,10 @@ internal class MemoryFileSystem : FuseFileSystem
         {
             return new FuseAttributes
             {
-                Mode = FuseMode.S_IFDIR | 0x1ED, LinkCount = 2, Uid = Owner, Validity = s_validity,
+                Mode = FuseMode.S_IFDIR | 0x1ED,
+                LinkCount = 2,
+                Uid = Owner,
+                Validity = s_validity,
             };
         }
         MemoryFile file = _files[inode];

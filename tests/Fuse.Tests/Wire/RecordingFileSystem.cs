@@ -97,7 +97,13 @@ internal sealed class RecordingFileSystem : FuseFileSystem
         Record($"statfs {inode}");
         return FuseResult<FuseStatfs>.Completed(new FuseStatfs
         {
-            Blocks = 1, BlocksFree = 2, BlocksAvailable = 3, Files = 4, FilesFree = 5, BlockSize = 6, NameLength = 7,
+            Blocks = 1,
+            BlocksFree = 2,
+            BlocksAvailable = 3,
+            Files = 4,
+            FilesFree = 5,
+            BlockSize = 6,
+            NameLength = 7,
             FragmentSize = 8,
         });
     }

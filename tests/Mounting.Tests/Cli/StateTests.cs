@@ -12,7 +12,11 @@ public sealed class StateTests
         Assert.Empty(states.ReadAll());
         var state = new MountState
         {
-            Pid = 12, StartTime = ulong.MaxValue, Source = "a \"b\"\n", MountPoint = "/mnt/ü", Failure = "why",
+            Pid = 12,
+            StartTime = ulong.MaxValue,
+            Source = "a \"b\"\n",
+            MountPoint = "/mnt/ü",
+            Failure = "why",
             Started = DateTimeOffset.UtcNow,
         };
         states.Write(state);

@@ -14,7 +14,12 @@ internal sealed class FakeConnection : IFuseConnection
 
     public FuseConnectionInfo Info { get; } = new()
     {
-        Minor = 40, MaxWrite = 1 << 20, MaxRead = 1 << 20, MaxReadahead = 0, WritebackCache = true, Passthrough = true,
+        Minor = 40,
+        MaxWrite = 1 << 20,
+        MaxRead = 1 << 20,
+        MaxReadahead = 0,
+        WritebackCache = true,
+        Passthrough = true,
         Flags = 0,
     };
 
