@@ -74,9 +74,9 @@ public static class Qcow2Creator
 
     private static Layout Plan(Qcow2Geometry geometry, long size)
     {
-        long entries = geometry.L1EntriesFor(size);
+        long entries = Math.Max(1, geometry.L1EntriesFor(size)); // A table of nothing would have no place to be.
         Require(entries <= Qcow2Layout.MaxL1Bytes / 8, "the disk is too large for its cluster size");
-        long l1 = geometry.ClustersFor(Math.Max(entries, 1) * 8);
+        long l1 = geometry.ClustersFor(entries * 8);
         long blocks = 1;
         long table = 1;
         while (true)

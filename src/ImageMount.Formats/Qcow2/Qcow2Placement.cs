@@ -192,6 +192,11 @@ internal readonly ref struct Qcow2Placement
             end = holdEnd = other.Start;
         }
 
+        if (_image.DataFile is not null)
+        {
+            end = Math.Min(end, Math.Max(_map.Length, _offset + _count)); // The file ends where the disk does.
+        }
+
         LeasesInFlight.Hold hold = _writer.Leases.Add(holdStart, holdEnd);
         var lease = new Qcow2Lease(_writer, hold, start, end, host, fresh);
         target = new WriteTarget(

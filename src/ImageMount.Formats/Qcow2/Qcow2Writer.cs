@@ -80,7 +80,8 @@ internal sealed class Qcow2Writer : IWritableExtentMap
 
     /// <inheritdoc/>
     public ValueTask FlushAsync(CancellationToken cancellationToken) =>
-        Session.HasBegun ? Flush.RunAsync(cancellationToken) : default;
+        Session.HasBegun ? Flush.RunAsync(cancellationToken)
+        : _image.DataFile?.FlushAsync(cancellationToken) ?? default; // The kernel may have written it by itself.
 
     /// <inheritdoc/>
     public ValueTask<bool> TryResizeAsync(long newLength, CancellationToken cancellationToken) =>
@@ -244,7 +245,7 @@ internal sealed class Qcow2Writer : IWritableExtentMap
             if (_geometry.ExtendedL2)
             {
                 int first = (int)((at & mask) >> _geometry.UnitBits);
-                int units = (int)(end - at >> _geometry.UnitBits);
+                int units = (int)(end - at + _geometry.UnitSize - 1 >> _geometry.UnitBits);
                 ulong stored = ((1UL << units) - 1) << first;
                 bitmap = (old.IsCompressed ? 0 : old.Bitmap) & ~(stored << 32) | stored;
             }
