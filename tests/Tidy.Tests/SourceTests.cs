@@ -88,7 +88,7 @@ public sealed partial class SourceTests
     [GeneratedRegex(@"catch\s*(\((System\.)?Exception[^)]*\))?\s*\{\s*\}")]
     private static partial Regex EmptyCatch();
 
-    [GeneratedRegex(@"Thread\.Sleep|Task\.Delay\((?!Timeout\.Infinite)")]
+    [GeneratedRegex(@"Thread\.Sleep|await Task\.Delay")]
     private static partial Regex Sleeping();
 
     [GeneratedRegex(@"Skip\s*=\s*""")]
