@@ -16,6 +16,10 @@ public sealed class VmdkTests
     // Beyond one grain table, and for the split formats beyond one extent of 2 GiB.
     private const long Large = (4L << 30) + 7 * 512;
 
+    /// <summary>Those that can be written; streams cannot.</summary>
+    public static IEnumerable<object[]> WritableSubformats =>
+        Subformats.Cast<object[]>().Where(row => !"streamOptimized".Equals(row[0]));
+
     public static TheoryData<string, string, long> Subformats => new()
     {
         { "monolithicSparse", "", Odd },
@@ -54,10 +58,9 @@ public sealed class VmdkTests
     }
 
     [SkippableTheory]
-    [MemberData(nameof(Subformats))]
+    [MemberData(nameof(WritableSubformats))]
     public async Task Image_written_by_us_is_sound_for_qemu(string subformat, string extra, long length)
     {
-        Skip.If(subformat == "streamOptimized", "streams are read-only");
         PeerTool.Require();
         using var scratch = new Scratch();
         string name = $"{subformat}{extra} {length}";

@@ -5,14 +5,6 @@ namespace ImageMount.TestSupport;
 /// </summary>
 public static class Require
 {
-    /// <summary>True where the sources were compiled for debugging (and misbehave on purpose).</summary>
-    public static bool IsDebugBuild =>
-#if DEBUG
-        true;
-#else
-        false;
-#endif
-
     /// <summary>A program on the PATH.</summary>
     public static void Tool(string name) => Skip.If(FindTool(name) is null, $"{name} is not installed");
 

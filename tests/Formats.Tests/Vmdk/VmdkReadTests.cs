@@ -120,12 +120,12 @@ public sealed class VmdkReadTests
         Assert.Equal(expected.TryGetProperty("cluster-size", out _), extent.ContainsKey("cluster-size"));
     }
 
+#if !DEBUG
+    // Debug builds allocate a state machine for every async call; scripts/test runs this in a release build.
     [SkippableFact]
+    [Trait("Build", "Release")]
     public async Task Warm_reads_of_a_sparse_disk_do_not_allocate()
     {
-#if DEBUG
-        Skip.If(true, "debug builds allocate a state machine for every async call");
-#endif
         using var dir = new TempDir();
         byte[] content = VmdkImages.Content(Length, 9);
         string path = VmdkImages.Shuffled(dir, "disk", content, "subformat=monolithicSparse");
@@ -145,6 +145,7 @@ public sealed class VmdkReadTests
 
         Assert.Equal(0, allocated);
     }
+#endif
 
     private static string[] Split(string options) => options.Length == 0 ? [] : options.Split(',');
 }
