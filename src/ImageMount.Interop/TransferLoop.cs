@@ -37,6 +37,7 @@ internal static unsafe class TransferLoop
         long done = 0;
         while (true)
         {
+            // SAFETY: done stays below count, and the caller keeps count bytes at buffer until the call returns.
             nint result = call.Transfer(fd, buffer + done, (nuint)Shorten(count - done, offset + done, alignment), offset + done);
             if (result > 0)
             {

@@ -78,7 +78,7 @@ internal sealed class NeverReading : MemoryFileSystem
         Started.TrySetResult();
         try
         {
-            await Task.Delay(Timeout.Infinite, either.Token).ConfigureAwait(false);
+            await new TaskCompletionSource().Task.WaitAsync(either.Token).ConfigureAwait(false);
             return 0;
         }
         finally
