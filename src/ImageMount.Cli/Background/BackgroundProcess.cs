@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Text.Json;
 
 namespace ImageMount.Cli.Background;
 
@@ -14,14 +13,13 @@ public static class BackgroundProcess
 
     /// <summary>Starts the mount; when this returns it can be used. The answer is its warnings.</summary>
     /// <exception cref="CommandException">It could not be mounted.</exception>
-    public static async Task<IReadOnlyList<string>> StartAsync(MountRequest request)
+    public static IReadOnlyList<string> Start(MountRequest request)
     {
         using Process process = Process.Start(StartInfo())
             ?? throw new CommandException("cannot start the background process");
         try
         {
-            Stream input = process.StandardInput.BaseStream;
-            await JsonSerializer.SerializeAsync(input, request, CliJson.Default.MountRequest).ConfigureAwait(false);
+            process.StandardInput.BaseStream.Write(CliJson.Write(request));
             process.StandardInput.Close();
         }
         catch (IOException)
@@ -29,15 +27,16 @@ public static class BackgroundProcess
             // It has ended already; below it is told how.
         }
 
-        string answer = await process.StandardOutput.ReadToEndAsync().ConfigureAwait(false);
+        using var answer = new MemoryStream();
+        process.StandardOutput.BaseStream.CopyTo(answer);
         if (answer.Length == 0)
         {
-            await process.WaitForExitAsync().ConfigureAwait(false);
+            process.WaitForExit();
             throw new CommandException(
                 $"the background process ended unexpectedly (exit code {process.ExitCode}); try --foreground");
         }
 
-        ReadyReport report = JsonSerializer.Deserialize(answer, CliJson.Default.ReadyReport)!;
+        ReadyReport report = CliJson.ReadReport(answer.ToArray());
         return report.IsReady
             ? report.Warnings
             : throw new CommandException(report.Error ?? "unknown failure", detail: report.Detail);

@@ -1,4 +1,3 @@
-using System.Text.Json.Serialization;
 using ImageMount.Core.Graph;
 using ImageMount.Mounting;
 
@@ -113,10 +112,3 @@ public sealed record MountState
     /// <summary>Set when the image could not be flushed or closed properly.</summary>
     public string? Failure { get; init; }
 }
-
-/// <summary>JSON of the records above, without reflection: the background process starts faster.</summary>
-[JsonSourceGenerationOptions(UseStringEnumConverter = true, WriteIndented = false)]
-[JsonSerializable(typeof(MountRequest))]
-[JsonSerializable(typeof(ReadyReport))]
-[JsonSerializable(typeof(MountState))]
-internal sealed partial class CliJson : JsonSerializerContext;

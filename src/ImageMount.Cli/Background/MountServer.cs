@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text.Json;
 using ImageMount.Cli.Output;
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
@@ -8,6 +7,7 @@ using ImageMount.Fuse.Mount;
 using ImageMount.Interop;
 using ImageMount.Mounting;
 using ImageMount.Mounting.Fuse;
+using System.Runtime;
 using Microsoft.Win32.SafeHandles;
 
 namespace ImageMount.Cli.Background;
@@ -57,7 +57,9 @@ public sealed class MountServer
             MountRequest request;
             using (var input = new FileStream(new SafeFileHandle(0, ownsHandle: false), FileAccess.Read, bufferSize: 0))
             {
-                request = JsonSerializer.Deserialize(input, CliJson.Default.MountRequest)!;
+                using var text = new MemoryStream();
+                input.CopyTo(text);
+                request = CliJson.ReadRequest(text.ToArray());
             }
 
             server = new MountServer(request, StateDirectory.Default, isForeground: false);
@@ -104,7 +106,9 @@ public sealed class MountServer
         WritePidFile();
         _warnings.AddRange(graph.Warnings);
         _warnings.AddRange(mount.Tree.Partitions.Warnings.Select(w => $"{_request.Image.Source}: {w}"));
-        _log.Debug($"{_request.Image.Source} is mounted at {place.Path}");
+        _log.Debug(
+            $"{_request.Image.Source} is mounted at {place.Path}; until here {JitInfo.GetCompiledMethodCount()} methods "
+            + $"were compiled in {JitInfo.GetCompilationTime().TotalMilliseconds:0} ms");
         _isReady = true;
         ready();
         string? failure = await ServeAsync(mount, graph, stop.MustEnd).ConfigureAwait(false);
@@ -285,7 +289,7 @@ public sealed class MountServer
     {
         try
         {
-            output.Write(JsonSerializer.SerializeToUtf8Bytes(report, CliJson.Default.ReadyReport));
+            output.Write(CliJson.Write(report));
         }
         catch (IOException)
         {

@@ -21,27 +21,41 @@ internal static class StandardStreams
             return;
         }
 
-        var streams = new HashSet<(uint, uint, ulong)>();
+        var streams = new StatInfo[Count];
         for (int descriptor = 0; descriptor < Count; descriptor++)
         {
-            if (Identity(descriptor) is { } identity)
-            {
-                streams.Add(identity);
-            }
+            Stat.TryGet(PathOf(descriptor), out streams[descriptor]);
         }
 
-        foreach (string entry in Directory.EnumerateFileSystemEntries("/proc/self/fd").ToArray())
+        foreach (string entry in Directory.GetFileSystemEntries("/proc/self/fd"))
         {
             if (int.TryParse(Path.GetFileName(entry), CultureInfo.InvariantCulture, out int descriptor)
-                && (descriptor < Count || (Identity(descriptor) is { } identity && streams.Contains(identity))))
+                && (descriptor < Count || IsOneOf(streams, descriptor)))
             {
                 SysDup2.Dup2(nothing, descriptor);
             }
         }
     }
 
-    private static (uint Major, uint Minor, ulong Inode)? Identity(int descriptor) =>
-        Stat.TryGet(string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{descriptor}"), out StatInfo info) == 0
-            ? (info.DeviceMajor, info.DeviceMinor, info.Inode)
-            : null;
+    private static bool IsOneOf(StatInfo[] streams, int descriptor)
+    {
+        if (Stat.TryGet(PathOf(descriptor), out StatInfo info) != 0)
+        {
+            return false;
+        }
+
+        foreach (StatInfo stream in streams)
+        {
+            if (stream.Inode == info.Inode && stream.DeviceMinor == info.DeviceMinor
+                && stream.DeviceMajor == info.DeviceMajor)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private static string PathOf(int descriptor) =>
+        string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{descriptor}");
 }

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text.Json;
 using ImageMount.Interop;
 
 namespace ImageMount.Cli.Background;
@@ -12,8 +11,6 @@ namespace ImageMount.Cli.Background;
 /// </summary>
 public sealed class StateDirectory(string path)
 {
-    private const int MaxFileSize = 64 << 10;
-
     /// <summary>The directory of the current user.</summary>
     public static StateDirectory Default { get; } = new(DefaultPath());
 
@@ -49,7 +46,7 @@ public sealed class StateDirectory(string path)
 
         string file = FileOf(state.Pid);
         string temporary = file + ".new";
-        File.WriteAllBytes(temporary, JsonSerializer.SerializeToUtf8Bytes(state, CliJson.Default.MountState));
+        File.WriteAllBytes(temporary, CliJson.Write(state));
         File.Move(temporary, file, overwrite: true);
     }
 
@@ -87,11 +84,11 @@ public sealed class StateDirectory(string path)
     {
         try
         {
-            return new FileInfo(file).Length > MaxFileSize
+            return new FileInfo(file).Length > CliJson.MaxSize
                 ? null
-                : JsonSerializer.Deserialize(File.ReadAllBytes(file), CliJson.Default.MountState);
+                : CliJson.ReadState(File.ReadAllBytes(file));
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return null;
         }

@@ -35,7 +35,7 @@ internal static class MountCommand
                 return await MountServer.RunInForegroundAsync(request).ConfigureAwait(false);
             }
 
-            foreach (string warning in await BackgroundProcess.StartAsync(request).ConfigureAwait(false))
+            foreach (string warning in BackgroundProcess.Start(request))
             {
                 Messages.Warn(warning);
             }

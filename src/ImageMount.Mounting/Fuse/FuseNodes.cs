@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using ImageMount.Fuse;
 using ImageMount.Interop;
 using ImageMount.Mounting.Tree;
@@ -11,8 +10,6 @@ internal sealed class FuseNodes(MountTree tree, FuseMountOptions options)
     // Names never change while mounted; sizes and allocation of a disk may.
     private static readonly TimeSpan Forever = TimeSpan.FromDays(1);
     private static readonly TimeSpan DiskValidity = TimeSpan.FromSeconds(1);
-
-    private readonly ConcurrentDictionary<ulong, NodeState> _states = new();
 
     /// <summary>Space that the image takes.</summary>
     public AllocatedSize Allocated { get; } = new(tree.Disk.Node);
@@ -40,7 +37,13 @@ internal sealed class FuseNodes(MountTree tree, FuseMountOptions options)
     }
 
     public NodeState StateOf(TreeNode node) =>
-        _states.TryGetValue(node.Id, out NodeState? state) ? state : _states.GetOrAdd(node.Id, NewState(node));
+        (NodeState?)Volatile.Read(ref node.HostState) ?? AddState(node);
+
+    private NodeState AddState(TreeNode node)
+    {
+        NodeState state = NewState(node);
+        return (NodeState?)Interlocked.CompareExchange(ref node.HostState, state, null) ?? state;
+    }
 
     private NodeState NewState(TreeNode node)
     {

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using ImageMount.Core.Block;
 using ImageMount.Fuse;
 using ImageMount.Interop;
@@ -12,11 +11,10 @@ namespace ImageMount.Mounting.Fuse;
 /// </summary>
 internal sealed class FuseOpenFiles
 {
-    private readonly ConcurrentDictionary<ulong, OpenFile> _handles = new();
+    private readonly HandleTable _handles = new();
     private readonly Coherence _coherence;
     private readonly Action<string, Exception?>? _warning;
     private readonly Lock _backingLock = new();
-    private ulong _lastHandle;
     private int _backingId;
 
     public FuseOpenFiles(MountTree tree, FuseMountOptions options)
@@ -41,10 +39,10 @@ internal sealed class FuseOpenFiles
     public int Count => _handles.Count;
 
     /// <summary>What a handle stands for, or null.</summary>
-    public OpenFile? Find(ulong handle) => _handles.GetValueOrDefault(handle);
+    public OpenFile? Find(ulong handle) => _handles.Find(handle);
 
     /// <summary>Opens a report; the answer is its handle.</summary>
-    public ulong Open(ReportFile report) => Register(new OpenFile { Report = report.Open() });
+    public ulong Open(ReportFile report) => _handles.Add(new OpenFile { Report = report.Open() });
 
     /// <summary>Opens a disk file.</summary>
     public async ValueTask<FuseResult<FuseOpenReply>> OpenAsync(DiskFile file, bool reads, bool writes)
@@ -67,7 +65,7 @@ internal sealed class FuseOpenFiles
             throw;
         }
 
-        ulong handle = Register(new OpenFile { Disk = file, Caching = plan.Caching, Writes = writes });
+        ulong handle = _handles.Add(new OpenFile { Disk = file, Caching = plan.Caching, Writes = writes });
         return plan.Caching switch
         {
             OpenCaching.Passthrough => new FuseOpenReply(handle, FuseOpenFlags.Passthrough, _backingId),
@@ -80,7 +78,7 @@ internal sealed class FuseOpenFiles
     /// <summary>The last reference to an open file is gone. The answer is the disk file if it was written, else null.</summary>
     public async ValueTask<DiskFile?> CloseAsync(ulong handle)
     {
-        if (!_handles.TryRemove(handle, out OpenFile? open))
+        if (_handles.Remove(handle) is not { } open)
         {
             return null;
         }
@@ -119,13 +117,6 @@ internal sealed class FuseOpenFiles
         && disk.Node.TryGetHostFile(out HostFileRegion region)
         && region.Offset == 0
         && RandomAccess.GetLength(region.Handle) == disk.Length;
-
-    private ulong Register(OpenFile open)
-    {
-        ulong handle = Interlocked.Increment(ref _lastHandle);
-        _handles[handle] = open;
-        return handle;
-    }
 
     /// <summary>Registers the host file once; false when the kernel will not have it.</summary>
     private bool RegisterBacking(DiskFile file)

@@ -25,6 +25,9 @@ public abstract class TreeNode
     /// <summary>The directory it is in; null for the root.</summary>
     public TreeDirectory? Parent { get; }
 
+    /// <summary>What a host keeps with the node; the tree does not touch it.</summary>
+    internal object? HostState;
+
     /// <summary>Path from the root, for messages: "snapshots/before/p1"; "." for the root.</summary>
     public string Path
     {

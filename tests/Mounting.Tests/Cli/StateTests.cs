@@ -22,7 +22,8 @@ public sealed class StateTests
         states.Write(state);
         states.Write(state with { Pid = 13 });
         File.WriteAllText(states.FileOf(14), "{\"Pid\":");
-        File.WriteAllText(states.FileOf(15), new string(' ', 100_000));
+        File.WriteAllText(states.FileOf(16), "{\"pid\":1}");
+        File.WriteAllText(states.FileOf(15), new string(' ', 300_000));
 
         Assert.Equal([12, 13], states.ReadAll().Select(s => s.Pid).Order());
         Assert.Equal(state, states.Read(12));

@@ -1,0 +1,174 @@
+using System.Buffers;
+using System.Text.Json;
+using ImageMount.Core.Graph;
+using ImageMount.Mounting;
+
+namespace ImageMount.Cli.Background;
+
+/// <summary>
+/// The records that travel between our processes, as JSON, written and read by hand: the serializer's generic code is
+/// not part of any ready-to-run image, and compiling it took longer than everything else a mount does.
+/// </summary>
+internal static class CliJson
+{
+    /// <summary>Largest text that is read.</summary>
+    public const int MaxSize = 256 << 10;
+
+    public static byte[] Write(MountRequest request) => Make(json =>
+    {
+        ImageRequest image = request.Image;
+        json.WriteString("source", image.Source);
+        json.WriteBoolean("image-opts", image.IsOptions);
+        json.WriteString("format", image.Format);
+        json.WriteBoolean("force-share", image.ForceShare);
+        json.WriteNumber("locking", (int)image.Locking);
+        json.WriteBoolean("allow-external", image.AllowExternal);
+        json.WriteString("offset", image.Offset);
+        json.WriteString("size", image.Size);
+        json.WriteBoolean("overlay", image.Overlay);
+        json.WriteString("mountpoint", request.MountPoint);
+        json.WriteBoolean("read-only", request.ReadOnly);
+        json.WriteNumber("cache", (int)request.Cache);
+        json.WriteBoolean("discard", request.Discard);
+        json.WriteBoolean("growable", request.Growable);
+        json.WriteBoolean("allow-other", request.AllowOther);
+        json.WriteBoolean("nonempty", request.NonEmpty);
+        json.WriteNumber("uid", (long?)request.Uid ?? -1);
+        json.WriteNumber("gid", (long?)request.Gid ?? -1);
+        json.WriteNumber("mode", (long?)request.Mode ?? -1);
+        json.WriteBoolean("threads-only", request.ThreadsOnly);
+        json.WriteNumber("threads", request.Threads);
+        json.WriteString("pidfile", request.PidFile);
+        json.WriteString("log-file", request.LogFile);
+        json.WriteBoolean("debug", request.Debug);
+    });
+
+    public static MountRequest ReadRequest(byte[] text)
+    {
+        using JsonDocument document = JsonDocument.Parse(text);
+        JsonElement root = document.RootElement;
+        return new MountRequest
+        {
+            Image = new ImageRequest
+            {
+                Source = root.GetProperty("source").GetString()!,
+                IsOptions = root.GetProperty("image-opts").GetBoolean(),
+                Format = root.GetProperty("format").GetString(),
+                ForceShare = root.GetProperty("force-share").GetBoolean(),
+                Locking = (LockingMode)root.GetProperty("locking").GetInt32(),
+                AllowExternal = root.GetProperty("allow-external").GetBoolean(),
+                Offset = root.GetProperty("offset").GetString(),
+                Size = root.GetProperty("size").GetString(),
+                Overlay = root.GetProperty("overlay").GetBoolean(),
+            },
+            MountPoint = root.GetProperty("mountpoint").GetString()!,
+            ReadOnly = root.GetProperty("read-only").GetBoolean(),
+            Cache = (CacheMode)root.GetProperty("cache").GetInt32(),
+            Discard = root.GetProperty("discard").GetBoolean(),
+            Growable = root.GetProperty("growable").GetBoolean(),
+            AllowOther = root.GetProperty("allow-other").GetBoolean(),
+            NonEmpty = root.GetProperty("nonempty").GetBoolean(),
+            Uid = Optional(root.GetProperty("uid").GetInt64()),
+            Gid = Optional(root.GetProperty("gid").GetInt64()),
+            Mode = Optional(root.GetProperty("mode").GetInt64()),
+            ThreadsOnly = root.GetProperty("threads-only").GetBoolean(),
+            Threads = root.GetProperty("threads").GetInt32(),
+            PidFile = root.GetProperty("pidfile").GetString(),
+            LogFile = root.GetProperty("log-file").GetString(),
+            Debug = root.GetProperty("debug").GetBoolean(),
+        };
+    }
+
+    public static byte[] Write(ReadyReport report) => Make(json =>
+    {
+        json.WriteBoolean("ready", report.IsReady);
+        json.WriteString("error", report.Error);
+        json.WriteString("detail", report.Detail);
+        json.WriteStartArray("warnings");
+        foreach (string warning in report.Warnings)
+        {
+            json.WriteStringValue(warning);
+        }
+
+        json.WriteEndArray();
+    });
+
+    public static ReadyReport ReadReport(byte[] text)
+    {
+        using JsonDocument document = JsonDocument.Parse(text);
+        JsonElement root = document.RootElement;
+        var warnings = new List<string>();
+        foreach (JsonElement warning in root.GetProperty("warnings").EnumerateArray())
+        {
+            warnings.Add(warning.GetString()!);
+        }
+
+        return new ReadyReport
+        {
+            IsReady = root.GetProperty("ready").GetBoolean(),
+            Error = root.GetProperty("error").GetString(),
+            Detail = root.GetProperty("detail").GetString(),
+            Warnings = warnings,
+        };
+    }
+
+    public static byte[] Write(MountState state) => Make(json =>
+    {
+        json.WriteNumber("pid", state.Pid);
+        json.WriteNumber("start-time", state.StartTime);
+        json.WriteString("source", state.Source);
+        json.WriteString("source-path", state.SourcePath);
+        json.WriteString("mountpoint", state.MountPoint);
+        json.WriteString("format", state.Format);
+        json.WriteBoolean("read-only", state.ReadOnly);
+        json.WriteString("cache", state.Cache);
+        json.WriteBoolean("overlay", state.Overlay);
+        json.WriteString("started", state.Started);
+        json.WriteString("log-file", state.LogFile);
+        json.WriteString("failure", state.Failure);
+    });
+
+    /// <summary>Null when the text is not what we write: notes outlive processes, and versions of this program.</summary>
+    public static MountState? ReadState(byte[] text)
+    {
+        try
+        {
+            using JsonDocument document = JsonDocument.Parse(text);
+            JsonElement root = document.RootElement;
+            return new MountState
+            {
+                Pid = root.GetProperty("pid").GetInt32(),
+                StartTime = root.GetProperty("start-time").GetUInt64(),
+                Source = root.GetProperty("source").GetString() ?? "",
+                SourcePath = root.GetProperty("source-path").GetString(),
+                MountPoint = root.GetProperty("mountpoint").GetString() ?? "",
+                Format = root.GetProperty("format").GetString() ?? "",
+                ReadOnly = root.GetProperty("read-only").GetBoolean(),
+                Cache = root.GetProperty("cache").GetString() ?? "",
+                Overlay = root.GetProperty("overlay").GetBoolean(),
+                Started = root.GetProperty("started").GetDateTimeOffset(),
+                LogFile = root.GetProperty("log-file").GetString(),
+                Failure = root.GetProperty("failure").GetString(),
+            };
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException or FormatException)
+        {
+            return null;
+        }
+    }
+
+    private static byte[] Make(Action<Utf8JsonWriter> write)
+    {
+        var buffer = new ArrayBufferWriter<byte>();
+        using (var json = new Utf8JsonWriter(buffer))
+        {
+            json.WriteStartObject();
+            write(json);
+            json.WriteEndObject();
+        }
+
+        return buffer.WrittenSpan.ToArray();
+    }
+
+    private static uint? Optional(long value) => value < 0 ? null : (uint)value;
+}
