@@ -362,6 +362,19 @@ public abstract class MappedDevice : BlockDevice
         const int MaxStep = 2 << 20;
         while (from < to)
         {
+            if (lease.HostReadsZero)
+            {
+                // Known to be zero on both sides: not even looked at.
+                BlockExtent extent = from >= Length
+                    ? new BlockExtent(to - from, ExtentFlags.Zero)
+                    : await MapAsync(from, Math.Min(to, Length) - from, cancellationToken).ConfigureAwait(false);
+                if (extent.IsZero)
+                {
+                    from += extent.Length;
+                    continue;
+                }
+            }
+
             int step = (int)Math.Min(to - from, MaxStep);
             int inside = (int)Math.Clamp(Length - from, 0, step);
             using BufferLease edge = BufferPool.Shared.Rent(step);
