@@ -30,11 +30,22 @@ public sealed class VmdkTests
         { "twoGbMaxExtentSparse", ",zeroed_grain=on", Large },
         { "twoGbMaxExtentFlat", "", Odd },
         { "twoGbMaxExtentFlat", "", Large },
-        { "streamOptimized", "", Odd },
     };
 
+    /// <summary>Those, and the streams, which nobody writes in place.</summary>
+    public static TheoryData<string, string, long> ReadableSubformats
+    {
+        get
+        {
+            TheoryData<string, string, long> all = Subformats;
+            all.Add("streamOptimized", "", Odd);
+            all.Add("streamOptimized", "", Large);
+            return all;
+        }
+    }
+
     [SkippableTheory]
-    [MemberData(nameof(Subformats))]
+    [MemberData(nameof(ReadableSubformats))]
     public async Task Image_of_qemu_reads_as_qemu_reads_it(string subformat, string extra, long length)
     {
         PeerTool.Require();

@@ -1,3 +1,4 @@
+using System.Globalization;
 using ImageMount.Core.Block;
 using Xunit.Abstractions;
 
@@ -14,6 +15,9 @@ public static class MatrixRun
 
     public static async Task AllAsync(int seed, Func<Qcow2Variant, int, string, Task> test, ITestOutputHelper output)
     {
+        // IMAGEMOUNT_SEED makes other images of another selection; without it every run is the same.
+        seed += 100_000 * int.Parse(
+            Environment.GetEnvironmentVariable("IMAGEMOUNT_SEED") ?? "0", CultureInfo.InvariantCulture);
         var failures = new List<string>();
         int number = seed;
         foreach (Qcow2Variant variant in Qcow2Variant.Selection(seed))
