@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Globalization;
 using System.Text;
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
@@ -128,6 +129,43 @@ public sealed class Qcow2FeatureTests
         BlockException e = await Assert.ThrowsAsync<BlockException>(
             async () => await graph.Root.ReadAsync(length - 1, new byte[2]));
         Assert.Equal(BlockErrorKind.OutOfRange, e.Kind);
+    }
+
+    [SkippableTheory]
+    [InlineData("file", false, "raw-long")]
+    [InlineData("file", true, "raw-long")]
+    [InlineData("raw", false, "none")]
+    [InlineData("raw", true, "none")]
+    public async Task Last_cluster_of_an_odd_disk_with_a_data_file_can_be_written(
+        string dataFile, bool extended, string backing)
+    {
+        PeerTool.Require();
+        using var scratch = new Scratch();
+        var variant = new Qcow2Variant { DataFile = dataFile, ExtendedL2 = extended };
+        string path = scratch["image.qcow2"];
+        const long Length = (3 << 16) + 1536;
+        List<string> create = ["create", "-q", "-f", "qcow2", "-o", variant.CreateOptions(scratch["data.raw"])];
+        if (backing != "none")
+        {
+            File.WriteAllBytes(scratch["backing"], [.. Enumerable.Range(0, 1 << 18).Select(i => (byte)(i % 251))]);
+            create.AddRange(["-b", "backing", "-F", "raw"]);
+        }
+
+        // qemu leaves the data file as long as the disk until it writes the last cluster itself.
+        PeerTool.Img([.. create, path, Length.ToString(CultureInfo.InvariantCulture)]);
+        var image = new QemuImage(path, "qcow2", Length, [(0, Length)]);
+        string model = QemuImages.Flatten(image, scratch["model"]);
+        await using (Graph graph = await TestGraph.OpenAsync(path, TestGraph.Writable))
+        {
+            byte[] bytes = [1, 2, 3];
+            await graph.Root.WriteAsync(3 << 16, bytes);
+            using FileStream flat = File.OpenWrite(model);
+            flat.Position = 3 << 16;
+            flat.Write(bytes);
+        }
+
+        Qcow2WriteTests.AssertSameFiles(QemuImages.Flatten(image, scratch["after"]), model, $"{variant}");
+        Assert.Equal(0, PeerCheck.Run(path, "qcow2").ExitCode);
     }
 
     private static QemuImage Make(Scratch scratch, Qcow2Variant variant)
