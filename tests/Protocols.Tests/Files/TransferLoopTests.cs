@@ -75,15 +75,15 @@ public sealed unsafe class TransferLoopTests
             Assert.Equal(3, fd);
             Assert.Equal(offset, (nint)buffer - start); // the position in memory and in the file move together
             int answer = script[_next[0]] - _next[1];
+            if (_next[1] == 0)
+            {
+                offsets.Add(offset); // where this answer begins, however many calls it is spread over
+            }
+
             if (script[_next[0]] > 0 && answer > (int)count)
             {
                 _next[1] += (int)count;
                 return (nint)count;
-            }
-
-            if (_next[1] == 0)
-            {
-                offsets.Add(offset);
             }
 
             _next[0]++;
