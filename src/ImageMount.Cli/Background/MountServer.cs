@@ -82,6 +82,13 @@ public sealed class MountServer
             });
             return ExitCode.Failed;
         }
+        catch (Exception e)
+        {
+            // Nobody listens any more; the note stays, and tells `umount` and `list` of an end that was not clean.
+            server!._log.Error($"the mount ended unexpectedly: {e.Message}", e);
+            server.Finish($"the process that served it ended unexpectedly: {e.Message}");
+            return ExitCode.Failed;
+        }
     }
 
     private async Task<int> RunAsync(Action ready)

@@ -82,16 +82,7 @@ internal sealed class StopSignals : IDisposable
 
     private void CutOff()
     {
-        string path = _mount.Session.MountPoint;
-        try
-        {
-            FuseUnmount.Unmount(path, lazy: true, force: true);
-        }
-        catch (FuseMountException e)
-        {
-            _log.Debug(e.Message);
-        }
-
+        FuseUnmount.TryCutOff(_mount.Session.MountPoint);
         if (SysUser.EffectiveId != 0 && !_mount.Session.Abort())
         {
             _mustEnd.TrySetResult();

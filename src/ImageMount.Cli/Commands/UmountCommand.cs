@@ -13,6 +13,7 @@ namespace ImageMount.Cli.Commands;
 internal static class UmountCommand
 {
     private const int PatienceMs = 2000;
+    private const int ForcePatienceMs = 10_000;
 
     public static Task<int> RunAsync(UmountArguments arguments)
     {
@@ -37,7 +38,7 @@ internal static class UmountCommand
         {
             return note is null
                 ? throw new CommandException(NothingThere(word, notes))
-                : Conclude(note, states);
+                : Conclude(note, states, arguments.Force);
         }
 
         if (entry.Type != "fuse.imgmount")
@@ -72,7 +73,7 @@ internal static class UmountCommand
             return ExitCode.Done;
         }
 
-        return Conclude(note, states);
+        return Conclude(note, states, arguments.Force);
     }
 
     private static void Unmount(string path, bool lazy)
@@ -110,14 +111,22 @@ internal static class UmountCommand
 
         if (result < 0)
         {
-            FuseUnmount.Unmount(path, lazy: true, force: true);
+            FuseUnmount.TryCutOff(path);
         }
     }
 
-    private static int Conclude(MountState note, StateDirectory states)
+    private static int Conclude(MountState note, StateDirectory states, bool force)
     {
-        ServerProcess.WaitForEnd(note, PatienceMs, () => Console.Error.WriteLine(
-            $"imgmount: waiting until {note.Source} is flushed and closed (pid {note.Pid})..."));
+        ServerProcess.WaitForEnd(note, force ? ForcePatienceMs : PatienceMs, () =>
+        {
+            Console.Error.WriteLine(
+                $"imgmount: waiting until {note.Source} is flushed and closed (pid {note.Pid})...");
+            if (force)
+            {
+                // It does not get on by itself: whatever it waits for in the kernel is to fail.
+                FuseUnmount.TryCutOff(note.MountPoint);
+            }
+        });
         MountState? last = states.Read(note.Pid);
         if (last is null)
         {

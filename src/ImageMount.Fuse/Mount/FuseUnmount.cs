@@ -29,6 +29,20 @@ public static class FuseUnmount
         UnmountAsUser(mountPoint, lazy);
     }
 
+    /// <summary>Detaches and, when root, cuts the connection; false when that is not possible (any more).</summary>
+    public static bool TryCutOff(string mountPoint)
+    {
+        try
+        {
+            Unmount(mountPoint, lazy: true, force: true);
+            return true;
+        }
+        catch (FuseMountException)
+        {
+            return false;
+        }
+    }
+
     private static void UnmountAsUser(string mountPoint, bool lazy)
     {
         (int exitCode, string errors) = Fusermount.Run(

@@ -33,6 +33,30 @@ public sealed class StateTests
     }
 
     [Fact]
+    public void What_travels_between_our_processes_arrives_as_it_was_sent()
+    {
+        var request = new MountRequest
+        {
+            Image = new ImageRequest
+            {
+                Source = "ü\u0001\"", IsOptions = true, Format = "raw", ForceShare = true, Locking = LockingMode.Off,
+                AllowExternal = true, Offset = "1k", Size = "2M", Overlay = true,
+            },
+            MountPoint = "/m", ReadOnly = true, Cache = CacheMode.Unsafe, Discard = false, Growable = true, AllowOther = true,
+            NonEmpty = true, Uid = uint.MaxValue, Gid = 0, Mode = 0x1A4, ThreadsOnly = true, Threads = 3, PidFile = "p",
+            LogFile = "l", Debug = true,
+        };
+        Assert.Equal(request, CliJson.ReadRequest(CliJson.Write(request)));
+        var plain = new MountRequest { Image = new ImageRequest { Source = "" }, MountPoint = "" };
+        Assert.Equal(plain, CliJson.ReadRequest(CliJson.Write(plain)));
+
+        var report = new ReadyReport { IsReady = true, Error = "e", Detail = "d\n", Warnings = ["a", "b"] };
+        ReadyReport read = CliJson.ReadReport(CliJson.Write(report));
+        Assert.Equal(report.Warnings, read.Warnings);
+        Assert.Equal(report with { Warnings = [] }, read with { Warnings = [] });
+    }
+
+    [Fact]
     public void A_directory_that_is_a_link_is_not_trusted()
     {
         using var folder = new TempDir();
