@@ -1,8 +1,9 @@
 namespace ImageMount.Formats.Mapped;
 
 /// <summary>
-/// Free units of an image, as runs in the order of their place: what an allocator gives out first. Bounded in the number
-/// of runs; the owner, who can find free units again in its own tables, is told what was not kept. Not thread-safe.
+/// Free units of an image, as runs in the order of their place: what an allocator gives out first. Bounded in the
+/// number of runs; the owner, who can find free units again in its own tables, is told what was not kept. Not
+/// thread-safe.
 /// </summary>
 public sealed class FreeRuns(int maxRuns)
 {
@@ -88,7 +89,9 @@ public sealed class FreeRuns(int maxRuns)
         }
     }
 
-    /// <summary>Where the run begins that ends at <paramref name="end"/>; <paramref name="end"/> itself when there is none.</summary>
+    /// <summary>
+    /// Where the run begins that ends at <paramref name="end"/>; <paramref name="end"/> itself when there is none.
+    /// </summary>
     public long TailStart(long end) => _runs.Count > 0 && _runs[^1].End == end ? _runs[^1].First : end;
 
     private int IndexOf(long first)

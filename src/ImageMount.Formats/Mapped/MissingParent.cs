@@ -21,7 +21,8 @@ public sealed class MissingParent : BlockDevice
 
     /// <inheritdoc/>
     public override ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) =>
-        throw new BlockException(BlockErrorKind.NotFound, $"the range is defined by '{_reference}', which was not opened")
+        throw new BlockException(
+            BlockErrorKind.NotFound, $"the range is defined by '{_reference}', which was not opened")
         {
             Hint = "Open the image with its backing file.",
         };

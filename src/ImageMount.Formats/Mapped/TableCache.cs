@@ -6,9 +6,10 @@ namespace ImageMount.Formats.Mapped;
 
 /// <summary>
 /// Caches pieces of on-disk tables, known by their host offset, bounded by a clock. A hit takes no lock and allocates
-/// nothing; a miss reads once however many ask. Changed pieces stay until their owner captures them (a copy, taken under
-/// the lock together with everything that must be consistent with it) and writes the copy, so changes may go on while a
-/// write-back is under way. In which order captures reach the disk is the owner's business: it knows what depends on what.
+/// nothing; a miss reads once however many ask. Changed pieces stay until their owner captures them (a copy, taken
+/// under the lock together with everything that must be consistent with it) and writes the copy, so changes may go on
+/// while a write-back is under way. In which order captures reach the disk is the owner's business: it knows what
+/// depends on what.
 /// </summary>
 /// <remarks>
 /// Members that say "under the lock" are called with the <see cref="Lock"/> given to the constructor held; the owner
@@ -130,7 +131,9 @@ public sealed class TableCache
         }
     }
 
-    /// <summary>Forgets the pieces of a range that was freed; under the lock. Changes to them are forgotten too.</summary>
+    /// <summary>
+    /// Forgets the pieces of a range that was freed; under the lock. Changes to them are forgotten too.
+    /// </summary>
     public void Forget(long offset, long count)
     {
         for (long key = offset; key < offset + count; key += SliceSize)
@@ -218,7 +221,9 @@ public sealed class TableCache
         return await load.Task.ConfigureAwait(false);
     }
 
-    /// <summary>Reads for everybody who waits. Not cancellable: one caller's cancelling must not fail the others.</summary>
+    /// <summary>
+    /// Reads for everybody who waits. Not cancellable: one caller's cancelling must not fail the others.
+    /// </summary>
     private async ValueTask ReadSliceAsync(long key, TaskCompletionSource<TableSlice> load)
     {
         try

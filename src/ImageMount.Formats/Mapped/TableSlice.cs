@@ -51,7 +51,9 @@ public sealed class TableSlice
         return (version & 1) == 0 && Volatile.Read(ref _key) == key;
     }
 
-    /// <summary>True when nothing changed since <see cref="TryBeginRead"/>; only then may what was read be believed.</summary>
+    /// <summary>
+    /// True when nothing changed since <see cref="TryBeginRead"/>; only then may what was read be believed.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public bool EndRead(int version)
     {

@@ -4,31 +4,6 @@ using ImageMount.Formats.Mapped;
 
 namespace ImageMount.Formats.Qcow2;
 
-/// <summary>Clusters given out: a contiguous range, counted once already.</summary>
-/// <param name="First">Index of the first cluster.</param>
-/// <param name="Count">Clusters.</param>
-/// <param name="ReadsZero">True when they are known to read as zeroes.</param>
-internal readonly record struct Qcow2Allocation(long First, long Count, bool ReadsZero);
-
-/// <summary>What has to happen outside the lock before an allocation can go on.</summary>
-internal enum Qcow2NeedKind
-{
-    /// <summary>Nothing; just try again.</summary>
-    Nothing,
-
-    /// <summary>A refcount slice has to be read.</summary>
-    Slice,
-
-    /// <summary>Free clusters have to be looked for in the refcount blocks.</summary>
-    Scan,
-
-    /// <summary>The file has to grow.</summary>
-    Room,
-}
-
-/// <summary>A need and its argument: the key of a slice, or a number of clusters and how few would do.</summary>
-internal readonly record struct Qcow2Need(Qcow2NeedKind Kind, long Value = 0, long AtLeast = 0);
-
 /// <summary>
 /// Gives out host clusters ("Host cluster management"). First what is known to be free; then, once in a session, what
 /// the refcount blocks say is free; then new clusters at the frontier, behind everything that was ever used. The space
@@ -39,8 +14,6 @@ internal readonly record struct Qcow2Need(Qcow2NeedKind Kind, long Value = 0, lo
 internal sealed class Qcow2Allocator
 {
     private const int MaxFreeRuns = 4096;
-    private const long MinGrowth = 1 << 20;
-    private const long MaxGrowth = 64 << 20;
     private readonly Qcow2Image _image;
     private readonly Qcow2Refcounts _refcounts;
     private readonly Qcow2Geometry _geometry;
@@ -76,7 +49,7 @@ internal sealed class Qcow2Allocator
         if ((_image.File.Capabilities & BlockCapabilities.Resize) == 0)
         {
             // A device that cannot grow: the image ends somewhere inside it.
-            clusters = await FindLastUsedAsync(_image.File.Length >> _geometry.ClusterBits)
+            clusters = await Qcow2FileEnd.FindLastUsedAsync(_image, _refcounts)
                 .ConfigureAwait(false);
         }
 
@@ -150,7 +123,9 @@ internal sealed class Qcow2Allocator
         return false;
     }
 
-    /// <summary>Takes exactly <paramref name="count"/> contiguous new clusters at the frontier; under the lock.</summary>
+    /// <summary>
+    /// Takes exactly <paramref name="count"/> contiguous new clusters at the frontier; under the lock.
+    /// </summary>
     public bool TryReserve(long count, out Qcow2Allocation got, out Qcow2Need need)
     {
         got = default;
@@ -182,7 +157,9 @@ internal sealed class Qcow2Allocator
         }
     }
 
-    /// <summary>Allocates exactly <paramref name="count"/> contiguous clusters, reading and growing as needed.</summary>
+    /// <summary>
+    /// Allocates exactly <paramref name="count"/> contiguous clusters, reading and growing as needed.
+    /// </summary>
     public async ValueTask<Qcow2Allocation> AllocateAsync(long count, CancellationToken cancellationToken)
     {
         while (true)
@@ -263,7 +240,9 @@ internal sealed class Qcow2Allocator
             Hint = "Repair the image with 'qemu-img check -r all'.",
         };
 
-    /// <summary>How many refcount blocks have to be made so that these clusters, and the blocks behind them, are counted.</summary>
+    /// <summary>
+    /// How many refcount blocks have to be made so that these clusters, and the blocks behind them, are counted.
+    /// </summary>
     private long CountNewBlocks(long first, long count)
     {
         long blocks = 0;
@@ -488,7 +467,8 @@ internal sealed class Qcow2Allocator
             }
 
             long oldLength = _image.File.Length;
-            long end = await GrowFileAsync(wanted << _geometry.ClusterBits, cancellationToken).ConfigureAwait(false);
+            long end = await Qcow2FileEnd.GrowAsync(_image, wanted << _geometry.ClusterBits, cancellationToken)
+                .ConfigureAwait(false);
             if (end >> _geometry.ClusterBits < least)
             {
                 throw new BlockException(BlockErrorKind.NoSpace, "there is no room for another cluster")
@@ -504,7 +484,8 @@ internal sealed class Qcow2Allocator
             long to = Math.Min(oldLength, end);
             if (from < to)
             {
-                await _image.File.ZeroAsync(from, to - from, ZeroFlags.MayUnmap, cancellationToken).ConfigureAwait(false);
+                await _image.File.ZeroAsync(from, to - from, ZeroFlags.MayUnmap, cancellationToken)
+                    .ConfigureAwait(false);
             }
 
             lock (_image.Sync)
@@ -516,82 +497,5 @@ internal sealed class Qcow2Allocator
         {
             _roomGate.Release();
         }
-    }
-
-    private async ValueTask<long> GrowFileAsync(long wanted, CancellationToken cancellationToken)
-    {
-        long length = _image.File.Length;
-        long step = Math.Clamp(length / 8, MinGrowth, MaxGrowth);
-        if ((_image.File.Capabilities & BlockCapabilities.Resize) == 0)
-        {
-            return Math.Min(length, wanted + step) & -(long)_geometry.ClusterSize;
-        }
-
-        if (wanted > Qcow2Layout.MaxHostOffset)
-        {
-            throw BlockException.Limit("the file would grow past what qcow2 can address", wanted, Qcow2Layout.MaxHostOffset);
-        }
-
-        long target = _geometry.RoundUp(Math.Max(wanted, length) + step);
-        if (length >= wanted && length % _geometry.ClusterSize == 0)
-        {
-            return length;
-        }
-
-        if (!await TryGrowAsync(target, cancellationToken).ConfigureAwait(false)
-            && !await TryGrowAsync(wanted, cancellationToken).ConfigureAwait(false))
-        {
-            return length & -(long)_geometry.ClusterSize;
-        }
-
-        return _image.File.Length & -(long)_geometry.ClusterSize;
-    }
-
-    /// <summary>Grows the file; a host that is full may still have room for less, so only that refusal is swallowed.</summary>
-    private async ValueTask<bool> TryGrowAsync(long length, CancellationToken cancellationToken)
-    {
-        try
-        {
-            return length <= _image.File.Length
-                || await _image.File.TryResizeAsync(length, cancellationToken).ConfigureAwait(false);
-        }
-        catch (BlockException e) when (e.Kind is BlockErrorKind.NoSpace or BlockErrorKind.LimitExceeded)
-        {
-            return false;
-        }
-    }
-
-    private async ValueTask<long> FindLastUsedAsync(long end)
-    {
-        // Backwards over slices; there are at most as many as the file has clusters for.
-        for (long at = end - 1; at >= 0;)
-        {
-            long key = _refcounts.SliceKey(at);
-            long sliceStart = at & -_refcounts.ClustersPerSlice;
-            if (key == 0)
-            {
-                at = (_refcounts.BlockIndex(at) << _geometry.RefcountBlockBits) - 1;
-                continue;
-            }
-
-            TableSlice slice = await _refcounts.Cache.GetAsync(key).ConfigureAwait(false);
-            lock (_image.Sync)
-            {
-                if (_refcounts.Cache.Find(key) is not { } found)
-                {
-                    continue;
-                }
-
-                for (; at >= sliceStart; at--)
-                {
-                    if (_refcounts.Get(found, at) != 0)
-                    {
-                        return at + 1;
-                    }
-                }
-            }
-        }
-
-        return 1;
     }
 }

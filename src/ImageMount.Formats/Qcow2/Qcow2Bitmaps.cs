@@ -74,7 +74,9 @@ public static class Qcow2Bitmaps
         return bitmaps;
     }
 
-    /// <summary>Marks bitmaps as not in step with the disk, durably; the ones that are marked already are left alone.</summary>
+    /// <summary>
+    /// Marks bitmaps as not in step with the disk, durably; the ones that are marked already are left alone.
+    /// </summary>
     /// <param name="file">The image.</param>
     /// <param name="bitmaps">Its bitmaps.</param>
     /// <param name="all">True for the disabled ones too, as when the size of the disk changes.</param>
@@ -108,7 +110,8 @@ public static class Qcow2Bitmaps
     {
         if (count > end - at)
         {
-            throw BlockException.Invalid("a bitmap leaves the bitmap directory", at, $"{count} bytes", $"{end - at} bytes");
+            throw BlockException.Invalid(
+                "a bitmap leaves the bitmap directory", at, $"{count} bytes", $"{end - at} bytes");
         }
     }
 }

@@ -10,8 +10,8 @@ using ImageMount.Formats.Mapped.Codecs;
 namespace ImageMount.Formats.Qcow2;
 
 /// <summary>
-/// Makes empty images: header, refcount table, refcount blocks and an L1 table of zeroes, in that order in the file. The
-/// header is written last, so that what a crash leaves is not taken for an image.
+/// Makes empty images: header, refcount table, refcount blocks and an L1 table of zeroes, in that order in the file.
+/// The header is written last, so that what a crash leaves is not taken for an image.
 /// </summary>
 public static class Qcow2Creator
 {
@@ -54,13 +54,19 @@ public static class Qcow2Creator
             "1.1" or "v3" or "3" => 3,
             _ => throw Wrong($"compat '{o.Compat}' is not known; it is 0.10 or 1.1"),
         };
-        Require(BitOperations.IsPow2(o.ClusterSize) && o.ClusterSize is >= 512 and <= 2 << 20, "cluster_size is a power of two, 512…2M");
-        Require(BitOperations.IsPow2(o.RefcountBits) && o.RefcountBits is >= 1 and <= 64, "refcount_bits is a power of two, 1…64");
+        Require(
+            BitOperations.IsPow2(o.ClusterSize) && o.ClusterSize is >= 512 and <= 2 << 20,
+            "cluster_size is a power of two, 512…2M");
+        Require(
+            BitOperations.IsPow2(o.RefcountBits) && o.RefcountBits is >= 1 and <= 64,
+            "refcount_bits is a power of two, 1…64");
         Require(o.CompressionType is "zlib" or "zstd", "compression_type is zlib or zstd");
         Require(o.Size >= 0, "size is not negative");
         bool needs3 = o.RefcountBits != 16 || o.LazyRefcounts || o.ExtendedL2 || o.DataFile is not null
             || o.CompressionType != "zlib";
-        Require(version == 3 || !needs3, "refcount_bits, lazy_refcounts, extended_l2, data_file and compression_type need compat=1.1");
+        Require(
+            version == 3 || !needs3,
+            "refcount_bits, lazy_refcounts, extended_l2, data_file and compression_type need compat=1.1");
         Require(!o.ExtendedL2 || o.ClusterSize >= 16 << 10, "extended_l2 needs clusters of 16k or more");
         Require(!o.DataFileRaw || o.DataFile is not null, "data_file_raw needs data_file");
         Require(!o.DataFileRaw || o.BackingFile is null, "data_file_raw and backing_file exclude each other");
@@ -126,23 +132,24 @@ public static class Qcow2Creator
         var table = new byte[layout.Blocks * 8];
         for (int i = 0; i < layout.Blocks; i++)
         {
-            BinaryPrimitives.WriteInt64BigEndian(table.AsSpan(i * 8), (long)(1 + layout.TableClusters + i) << g.ClusterBits);
+            long block = 1L + layout.TableClusters + i;
+            BinaryPrimitives.WriteInt64BigEndian(table.AsSpan(i * 8), block << g.ClusterBits);
         }
 
         await file.WriteAsync(g.ClusterSize, table, WriteFlags.None, cancellationToken).ConfigureAwait(false);
-        using BufferLease block = BufferPool.Shared.Rent(g.ClusterSize);
+        using BufferLease bytes = BufferPool.Shared.Rent(g.ClusterSize);
         long perBlock = 1L << g.RefcountBlockBits;
         for (int i = 0; i < layout.Blocks; i++)
         {
-            block.Span.Clear();
+            bytes.Span.Clear();
             long used = Math.Min(perBlock, layout.Clusters - i * perBlock);
             for (int k = 0; k < used; k++)
             {
-                Qcow2RefcountBits.Set(block.Span, g.RefcountOrder, k, 1);
+                Qcow2RefcountBits.Set(bytes.Span, g.RefcountOrder, k, 1);
             }
 
             await file.WriteAsync(
-                (long)(1 + layout.TableClusters + i) << g.ClusterBits, block.Memory, WriteFlags.None, cancellationToken)
+                (long)(1 + layout.TableClusters + i) << g.ClusterBits, bytes.Memory, WriteFlags.None, cancellationToken)
                 .ConfigureAwait(false);
         }
     }
@@ -243,7 +250,8 @@ public static class Qcow2Creator
     }
 
     /// <summary>A raw data file is mapped from the start, so that writing it never needs the tables again.</summary>
-    private static async ValueTask MapDataFileAsync(BlockNode file, BlockNode dataFile, CancellationToken cancellationToken)
+    private static async ValueTask MapDataFileAsync(
+        BlockNode file, BlockNode dataFile, CancellationToken cancellationToken)
     {
         Qcow2Header header = await Qcow2Header.ReadAsync(file, cancellationToken).ConfigureAwait(false);
         var options = new Qcow2Options();

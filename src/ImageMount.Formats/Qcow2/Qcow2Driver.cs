@@ -28,7 +28,8 @@ public sealed class Qcow2Driver : BlockDriver<Qcow2Options>
         Qcow2Header header = await Qcow2Header.ReadAsync(file, cancellationToken).ConfigureAwait(false);
         bool writable = context.Flags.Writable;
         CheckOpenable(header, writable, context);
-        BlockNode? dataFile = await OpenDataFileAsync(context, header, writable, cancellationToken).ConfigureAwait(false);
+        BlockNode? dataFile = await OpenDataFileAsync(context, header, writable, cancellationToken)
+            .ConfigureAwait(false);
         BlockNode? backing = await OpenBackingAsync(context, header, cancellationToken).ConfigureAwait(false);
         IUnitDecoder decoder = header.CompressionType == 1 ? ZstdDecoder.Instance : DeflateDecoder.Instance;
         var image = new Qcow2Image(file, dataFile, backing, header, decoder, options);

@@ -40,7 +40,8 @@ internal sealed class Qcow2Extensions
                 break;
             }
 
-            if (head.Length > (uint)reader.Remaining || !reader.TryTake((int)head.Length.Value, out ReadOnlySpan<byte> data))
+            if (head.Length > (uint)reader.Remaining
+                || !reader.TryTake((int)head.Length.Value, out ReadOnlySpan<byte> data))
             {
                 throw BlockException.Invalid(
                     $"header extension 0x{head.Type.Value:x8} leaves its area", at - 8, $"{head.Length.Value} bytes",
@@ -89,7 +90,8 @@ internal sealed class Qcow2Extensions
     {
         const int MaxNames = 3 * 64;
         var names = new List<Qcow2FeatureName>();
-        for (; data.Length >= Qcow2Layout.FeatureNameEntry && names.Count < MaxNames; data = data[Qcow2Layout.FeatureNameEntry..])
+        for (; data.Length >= Qcow2Layout.FeatureNameEntry && names.Count < MaxNames;
+            data = data[Qcow2Layout.FeatureNameEntry..])
         {
             ReadOnlySpan<byte> name = data[2..Qcow2Layout.FeatureNameEntry];
             int end = name.IndexOf((byte)0);
@@ -104,12 +106,14 @@ internal sealed class Qcow2Extensions
         var reader = new SpanReader(data);
         if (!reader.TryRead(out Qcow2BitmapsExtension bitmaps))
         {
-            throw BlockException.Invalid("the bitmaps extension is too short", offset, $"{data.Length} bytes", "24 bytes");
+            throw BlockException.Invalid(
+                "the bitmaps extension is too short", offset, $"{data.Length} bytes", "24 bytes");
         }
 
         if (bitmaps.Count.Value is 0 or > Qcow2Layout.MaxBitmaps)
         {
-            throw BlockException.Limit("the number of bitmaps is out of range", bitmaps.Count.Value, Qcow2Layout.MaxBitmaps, offset);
+            throw BlockException.Limit(
+                "the number of bitmaps is out of range", bitmaps.Count.Value, Qcow2Layout.MaxBitmaps, offset);
         }
 
         if (bitmaps.DirectorySize > (ulong)Qcow2Layout.MaxBitmapDirectoryBytes)

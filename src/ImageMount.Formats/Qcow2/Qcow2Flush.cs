@@ -11,11 +11,11 @@ namespace ImageMount.Formats.Qcow2;
 /// <item>where the L1 table moved, a barrier, then the header that points to it;</item>
 /// <item>a barrier; then what the changes set free goes to the reaper, which lowers counts.</item>
 /// </list>
-/// L1 and L2 entries need no barrier between them: a new L2 table was filled, with zeroes or with what the old one said,
-/// before its L1 entry was changed in memory, so the first barrier covers that; without its new entries it says what was
-/// true before.
-/// All of it is copied at one moment under the lock, so changes may go on meanwhile; they belong to the next write-back.
-/// A failure leaves everything dirty, for the next try.
+/// L1 and L2 entries need no barrier between them: a new L2 table was filled, with zeroes or with what the old one
+/// said, before its L1 entry was changed in memory, so the first barrier covers that; without its new entries it says
+/// what was true before.
+/// All of it is copied at one moment under the lock, so changes may go on meanwhile; they belong to the next
+/// write-back. A failure leaves everything dirty, for the next try.
 /// </summary>
 internal sealed class Qcow2Flush
 {

@@ -43,7 +43,9 @@ public sealed class Qcow2Geometry
     /// <summary>Entries of an L2 table.</summary>
     public int L2Entries { get; }
 
-    /// <summary>log2 of the bytes of the smallest range that is mapped on its own: a subcluster when extended, else a cluster.</summary>
+    /// <summary>
+    /// log2 of the bytes of the smallest range that is mapped on its own: a subcluster when extended, else a cluster.
+    /// </summary>
     public int UnitBits { get; }
 
     /// <summary>Bytes of that range.</summary>
@@ -79,7 +81,9 @@ public sealed class Qcow2Geometry
     /// <summary>L1 entries that a disk of this size needs.</summary>
     public long L1EntriesFor(long size) => size == 0 ? 0 : (size - 1 >> L1Shift) + 1;
 
-    /// <summary>Rounds up to whole clusters. The result may be as large as 2^63 for sizes near it; callers limit sizes first.</summary>
+    /// <summary>
+    /// Rounds up to whole clusters. The result may be as large as 2^63 for sizes near it; callers limit sizes first.
+    /// </summary>
     public long RoundUp(long bytes) => bytes + ClusterSize - 1 & -(long)ClusterSize;
 
     /// <summary>Clusters that hold this many bytes.</summary>

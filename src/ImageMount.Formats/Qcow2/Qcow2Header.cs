@@ -8,7 +8,8 @@ namespace ImageMount.Formats.Qcow2;
 
 /// <summary>
 /// The validated, immutable facts of a header and its extensions ("Header", "Header extensions"). Every size and offset
-/// here is aligned, does not overflow, respects the limits of <see cref="Qcow2Layout"/>, and structures lie inside the file.
+/// here is aligned, does not overflow, respects the limits of <see cref="Qcow2Layout"/>, and structures lie inside the
+/// file.
 /// </summary>
 public sealed class Qcow2Header
 {
@@ -69,7 +70,9 @@ public sealed class Qcow2Header
     /// <summary>Names of features.</summary>
     public IReadOnlyList<Qcow2FeatureName> FeatureNames { get; private set; } = [];
 
-    /// <summary>The bitmaps extension, or null. Its data counts only with <see cref="Qcow2Autoclear.Bitmaps"/>.</summary>
+    /// <summary>
+    /// The bitmaps extension, or null. Its data counts only with <see cref="Qcow2Autoclear.Bitmaps"/>.
+    /// </summary>
     public Qcow2BitmapsExtension? Bitmaps { get; private set; }
 
     /// <summary>True when guest data lies in another file.</summary>
@@ -98,7 +101,9 @@ public sealed class Qcow2Header
     /// <summary>Reads and checks the header.</summary>
     /// <param name="file">The image.</param>
     /// <param name="cancellationToken">Stops reading.</param>
-    /// <exception cref="BlockException">InvalidData, NotSupported or LimitExceeded, with the place in the file.</exception>
+    /// <exception cref="BlockException">
+    /// InvalidData, NotSupported or LimitExceeded, with the place in the file.
+    /// </exception>
     public static async ValueTask<Qcow2Header> ReadAsync(BlockNode file, CancellationToken cancellationToken)
     {
         int first = (int)Math.Min(file.Length, Qcow2Layout.HeaderLengthWithCompression);
@@ -281,7 +286,8 @@ public sealed class Qcow2Header
         }
 
         uint size = v2.BackingFileSize;
-        if (size > Qcow2Layout.MaxBackingNameLength || offset > (ulong)clusterSize || size > (ulong)clusterSize - offset)
+        if (size > Qcow2Layout.MaxBackingNameLength || offset > (ulong)clusterSize
+            || size > (ulong)clusterSize - offset)
         {
             throw BlockException.Invalid(
                 "the backing file's name does not lie in the first cluster", 8, $"0x{offset:x}+{size}",

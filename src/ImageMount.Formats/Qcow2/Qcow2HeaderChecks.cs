@@ -3,7 +3,9 @@ using ImageMount.Core.Block;
 
 namespace ImageMount.Formats.Qcow2;
 
-/// <summary>Checks of sizes and places that the header names. Offsets in messages are those of the header's fields.</summary>
+/// <summary>
+/// Checks of sizes and places that the header names. Offsets in messages are those of the header's fields.
+/// </summary>
 internal static class Qcow2HeaderChecks
 {
     /// <summary>Checks everything in the common part of the header against the geometry and the file.</summary>
@@ -69,7 +71,8 @@ internal static class Qcow2HeaderChecks
         long needed = geometry.L1EntriesFor((long)v2.Size.Value);
         if (needed > MaxEntries)
         {
-            throw BlockException.Limit("the disk is too large for its cluster size (L1 entries)", needed, MaxEntries, 24);
+            throw BlockException.Limit(
+                "the disk is too large for its cluster size (L1 entries)", needed, MaxEntries, 24);
         }
 
         if (v2.L1Size > MaxEntries)

@@ -3,10 +3,14 @@ using ImageMount.Formats.Mapped;
 
 namespace ImageMount.Formats.Qcow2;
 
-/// <summary>What the parts of the driver share: the nodes, the facts of the header, the cached L2 tables and the lock.</summary>
+/// <summary>
+/// What the parts of the driver share: the nodes, the facts of the header, the cached L2 tables and the lock.
+/// </summary>
 internal sealed class Qcow2Image
 {
-    public Qcow2Image(BlockNode file, BlockNode? dataFile, BlockNode? backing, Qcow2Header header, IUnitDecoder decoder, Qcow2Options options)
+    public Qcow2Image(
+        BlockNode file, BlockNode? dataFile, BlockNode? backing, Qcow2Header header, IUnitDecoder decoder,
+        Qcow2Options options)
     {
         File = file;
         DataFile = dataFile;

@@ -2,7 +2,9 @@ using ImageMount.Core.Block;
 
 namespace ImageMount.Formats.Qcow2;
 
-/// <summary>Notes, when an image is opened for writing, where its metadata is; refuses an image whose structures overlap.</summary>
+/// <summary>
+/// Notes, when an image is opened for writing, where its metadata is; refuses an image whose structures overlap.
+/// </summary>
 internal static class Qcow2KnownMetadata
 {
     public static void Note(
@@ -49,7 +51,8 @@ internal static class Qcow2KnownMetadata
         {
             if (snapshot.L1Entries != 0)
             {
-                Place($"the L1 table of snapshot '{snapshot.Info.Name}'", snapshot.L1Offset, snapshot.L1Entries * 8L, noter);
+                string what = $"the L1 table of snapshot '{snapshot.Info.Name}'";
+                Place(what, snapshot.L1Offset, snapshot.L1Entries * 8L, noter);
             }
         }
 
@@ -86,13 +89,15 @@ internal static class Qcow2KnownMetadata
 
             if (first + clusters > Geometry.ClustersFor(FileLength))
             {
-                throw Error(what + " lies outside the file", offset, $"0x{offset:x}+0x{count:x}", $"0…0x{FileLength:x}");
+                throw Error(
+                    what + " lies outside the file", offset, $"0x{offset:x}+0x{count:x}", $"0…0x{FileLength:x}");
             }
 
             if (!Metadata.Add(first, clusters, out long overlap))
             {
                 throw Error(
-                    what + " overlaps other metadata", overlap << Geometry.ClusterBits, $"0x{offset:x}+0x{count:x}", null);
+                    what + " overlaps other metadata", overlap << Geometry.ClusterBits, $"0x{offset:x}+0x{count:x}",
+                    null);
             }
         }
 

@@ -93,7 +93,9 @@ public readonly record struct Qcow2L2Entry(ulong Descriptor, ulong Bitmap)
         return HasPlace ? Qcow2UnitKind.Data : Qcow2UnitKind.Unallocated;
     }
 
-    /// <summary>Where a compressed cluster lies ("Compressed Clusters Descriptor"); false when reserved bits are set.</summary>
+    /// <summary>
+    /// Where a compressed cluster lies ("Compressed Clusters Descriptor"); false when reserved bits are set.
+    /// </summary>
     public bool TryGetCompressed(Qcow2Geometry geometry, out long offset, out int length)
     {
         int offsetBits = 62 - (geometry.ClusterBits - 8);

@@ -67,7 +67,9 @@ public static class Qcow2Layout
     /// <summary>Subclusters of a cluster ("Extended L2 Entries").</summary>
     public const int SubclustersPerCluster = 32;
 
-    /// <summary>Compressed data is addressed in sectors of this size, bytes ("Compressed Clusters Descriptor").</summary>
+    /// <summary>
+    /// Compressed data is addressed in sectors of this size, bytes ("Compressed Clusters Descriptor").
+    /// </summary>
     public const int CompressedSector = 512;
 
     /// <summary>L1 and L2: refcount is exactly one, so that writing in place is allowed ("Cluster mapping").</summary>

@@ -23,7 +23,9 @@ internal sealed class Qcow2Lease : WriteLease
     /// <summary>The clusters that nobody else may map meanwhile.</summary>
     public LeasesInFlight.Hold Hold { get; }
 
-    /// <summary>Clusters allocated for it; none when the place was there before (a preallocated zero cluster, say).</summary>
+    /// <summary>
+    /// Clusters allocated for it; none when the place was there before (a preallocated zero cluster, say).
+    /// </summary>
     public Qcow2Allocation Fresh { get; }
 
     /// <inheritdoc/>

@@ -209,7 +209,9 @@ internal sealed class Qcow2Map : IExtentMap
         return true;
     }
 
-    /// <summary>Joins the entries of one slice. What it reads may be torn; the caller asks the slice's version.</summary>
+    /// <summary>
+    /// Joins the entries of one slice. What it reads may be torn; the caller asks the slice's version.
+    /// </summary>
     private Piece Decode(TableSlice slice, long guestOffset, long count, bool onlyCopied)
     {
         Qcow2Geometry g = _geometry;

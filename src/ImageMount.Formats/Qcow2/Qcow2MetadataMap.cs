@@ -40,7 +40,9 @@ internal sealed class Qcow2MetadataMap
         return false;
     }
 
-    /// <summary>Notes metadata; under the image's lock. False: a cluster was noted before (the first one is given).</summary>
+    /// <summary>
+    /// Notes metadata; under the image's lock. False: a cluster was noted before (the first one is given).
+    /// </summary>
     public bool Add(long cluster, long count, out long overlap)
     {
         overlap = -1;

@@ -26,6 +26,7 @@ public sealed record Qcow2Options
 
     /// <summary>Whether discarded clusters are discarded in the file too.</summary>
     [Option(
-        "pass-discard-request", "Discard in the file what the guest discards; without it, clusters are only made free.")]
+        "pass-discard-request",
+        "Discard in the file what the guest discards; without it, clusters are only made free.")]
     public bool PassDiscardRequest { get; init; } = true;
 }

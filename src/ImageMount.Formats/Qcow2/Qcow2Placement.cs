@@ -111,7 +111,8 @@ internal readonly ref struct Qcow2Placement
             end += _geometry.ClusterSize;
         }
 
-        return TryLease(start, start, end, end, PlaceOf(entry) + (start & _geometry.ClusterSize - 1), default, out target, out conflict);
+        long host = PlaceOf(entry) + (start & _geometry.ClusterSize - 1);
+        return TryLease(start, start, end, end, host, default, out target, out conflict);
     }
 
     /// <summary>Clusters without a place of their own: new ones, as many neighbours as there are in a row.</summary>
@@ -158,14 +159,16 @@ internal readonly ref struct Qcow2Placement
             return false;
         }
 
-        if (!_writer.Allocator.TryAllocate(holdEnd - holdStart >> _geometry.ClusterBits, out Qcow2Allocation fresh, out need))
+        long clusters = holdEnd - holdStart >> _geometry.ClusterBits;
+        if (!_writer.Allocator.TryAllocate(clusters, out Qcow2Allocation fresh, out need))
         {
             return false;
         }
 
         holdEnd = holdStart + (fresh.Count << _geometry.ClusterBits);
         long start = whole ? holdStart : _offset & -(long)_geometry.UnitSize;
-        long end = whole ? holdEnd : Math.Min(holdEnd, _offset + _count + _geometry.UnitSize - 1 & -(long)_geometry.UnitSize);
+        long unitEnd = _offset + _count + _geometry.UnitSize - 1 & -(long)_geometry.UnitSize;
+        long end = whole ? holdEnd : Math.Min(holdEnd, unitEnd);
         long host = (fresh.First << _geometry.ClusterBits) + (start - holdStart);
         return TryLease(holdStart, start, end, holdEnd, host, fresh, out target, out conflict);
     }

@@ -3,8 +3,8 @@ using ImageMount.Formats.Mapped;
 namespace ImageMount.Formats.Qcow2;
 
 /// <summary>
-/// A raw external data file holds the disk byte for byte ("Header", raw external data bit). Once every cluster is mapped
-/// the tables never change again, and the host's kernel may serve the file itself, for writing too.
+/// A raw external data file holds the disk byte for byte ("Header", raw external data bit). Once every cluster is
+/// mapped the tables never change again, and the host's kernel may serve the file itself, for writing too.
 /// </summary>
 internal static class Qcow2RawData
 {

@@ -7,8 +7,8 @@ namespace ImageMount.Formats.Qcow2;
 internal readonly record struct Qcow2Freed(long Cluster, long Count);
 
 /// <summary>
-/// Takes clusters from "no table in memory points here any more" to "may be given out again". In between the change must
-/// be durable (else a crash would bring back a table that points to reused space) and requests that looked the old
+/// Takes clusters from "no table in memory points here any more" to "may be given out again". In between the change
+/// must be durable (else a crash would bring back a table that points to reused space) and requests that looked the old
 /// mapping up must have ended. Only then is the count lowered, in the cached refcount block; a crash before leaks
 /// clusters and nothing worse.
 /// </summary>
@@ -64,8 +64,8 @@ internal sealed class Qcow2Reaper
     }
 
     /// <summary>
-    /// Gives back what is durable. Waits for requests that began before, so it is not awaited by a request. When none is
-    /// under way it completes at once.
+    /// Gives back what is durable. Waits for requests that began before, so it is not awaited by a request. When none
+    /// is under way it completes at once.
     /// </summary>
     public async Task ReapAsync()
     {
@@ -188,8 +188,8 @@ internal sealed class Qcow2Reaper
     }
 
     /// <summary>
-    /// Tells the file what is not needed any more, while the clusters are still counted and nobody can get them. Advice:
-    /// a failure costs space, so it is not passed on.
+    /// Tells the file what is not needed any more, while the clusters are still counted and nobody can get them.
+    /// Advice: a failure costs space, so it is not passed on.
     /// </summary>
     private async ValueTask DiscardLastAsync(long cluster, long count)
     {

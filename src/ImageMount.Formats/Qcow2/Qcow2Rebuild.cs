@@ -52,7 +52,8 @@ internal sealed class Qcow2Rebuild
 
         foreach (Qcow2Snapshot snapshot in snapshots)
         {
-            Qcow2RootTable l1 = await snapshot.ReadL1Async(_image.File, _geometry, cancellationToken).ConfigureAwait(false);
+            Qcow2RootTable l1 = await snapshot.ReadL1Async(_image.File, _geometry, cancellationToken)
+                .ConfigureAwait(false);
             await CountTreeAsync(l1, cancellationToken).ConfigureAwait(false);
         }
 
@@ -255,7 +256,9 @@ internal sealed class Qcow2Rebuild
         return false;
     }
 
-    /// <summary>Makes a refcount block where one is missing, out of a new cluster behind everything that is counted.</summary>
+    /// <summary>
+    /// Makes a refcount block where one is missing, out of a new cluster behind everything that is counted.
+    /// </summary>
     private async ValueTask AddBlockAsync(long cluster)
     {
         while (true)

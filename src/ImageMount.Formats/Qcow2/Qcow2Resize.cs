@@ -15,7 +15,9 @@ internal sealed class Qcow2Resize(
 
     /// <summary>Changes the length.</summary>
     /// <param name="newLength">The new length, bytes.</param>
-    /// <param name="zeroAsync">Makes a range (offset, count) read as zeroes, though it may lie behind the disk's end.</param>
+    /// <param name="zeroAsync">
+    /// Makes a range (offset, count) read as zeroes, though it may lie behind the disk's end.
+    /// </param>
     /// <param name="cancellationToken">Stops it, before the length is changed.</param>
     public async ValueTask RunAsync(
         long newLength, Func<long, long, ValueTask> zeroAsync, CancellationToken cancellationToken)
@@ -69,7 +71,8 @@ internal sealed class Qcow2Resize(
 
         if (image.Header.IsDataFileRaw)
         {
-            await Qcow2RawData.MapAsync(map, writer, image, oldLength, newLength, cancellationToken).ConfigureAwait(false);
+            await Qcow2RawData.MapAsync(map, writer, image, oldLength, newLength, cancellationToken)
+                .ConfigureAwait(false);
         }
 
         await zeroAsync(oldLength, newLength - oldLength).ConfigureAwait(false);

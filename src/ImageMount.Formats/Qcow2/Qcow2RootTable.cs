@@ -5,8 +5,9 @@ using ImageMount.Core.Memory;
 namespace ImageMount.Formats.Qcow2;
 
 /// <summary>
-/// A table that is wholly in memory: an L1 table or the refcount table. Readers take no lock; changes happen under the image's lock and are remembered by
-/// sector, so that only those are written: an entry never straddles one, so a torn write leaves each old or new.
+/// A table that is wholly in memory: an L1 table or the refcount table. Readers take no lock; changes happen under the
+/// image's lock and are remembered by sector, so that only those are written: an entry never straddles one, so a torn
+/// write leaves each old or new.
 /// </summary>
 internal sealed class Qcow2RootTable
 {

@@ -46,7 +46,8 @@ internal sealed class Qcow2Session
         {
             if (_damage is not null)
             {
-                throw new BlockException(BlockErrorKind.ReadOnly, "the image was found damaged and is not written any more", _damage)
+                throw new BlockException(
+                    BlockErrorKind.ReadOnly, "the image was found damaged and is not written any more", _damage)
                 {
                     Hint = "Repair it with 'qemu-img check -r all'.",
                 };
@@ -66,8 +67,8 @@ internal sealed class Qcow2Session
     }
 
     /// <summary>
-    /// Notes damage that was found on the write path, in the image too where its version has a bit for that, and refuses
-    /// changes from now on.
+    /// Notes damage that was found on the write path, in the image too where its version has a bit for that, and
+    /// refuses changes from now on.
     /// </summary>
     public async ValueTask ReportDamageAsync(BlockException damage)
     {
@@ -81,7 +82,8 @@ internal sealed class Qcow2Session
         try
         {
             await _header.WriteIncompatibleAsync(
-                _image.Header.Incompatible & ~Qcow2Incompatible.Dirty | Qcow2Incompatible.Corrupt, CancellationToken.None)
+                _image.Header.Incompatible & ~Qcow2Incompatible.Dirty | Qcow2Incompatible.Corrupt,
+                CancellationToken.None)
                 .ConfigureAwait(false);
             await _image.File.FlushAsync().ConfigureAwait(false);
         }
@@ -107,7 +109,8 @@ internal sealed class Qcow2Session
             await _image.File.FlushAsync().ConfigureAwait(false);
         }
 
-        await Qcow2Bitmaps.MarkInUseAsync(_image.File, _bitmaps, all: false, CancellationToken.None).ConfigureAwait(false);
+        await Qcow2Bitmaps.MarkInUseAsync(_image.File, _bitmaps, all: false, CancellationToken.None)
+            .ConfigureAwait(false);
         await RoundUpAsync(_image.File, header.Geometry.ClusterSize).ConfigureAwait(false);
         if (_image.DataFile is { } dataFile && dataFile.Length < header.Size
             && !await dataFile.TryResizeAsync(header.Size).ConfigureAwait(false))

@@ -6,8 +6,8 @@ namespace ImageMount.Formats.Qcow2;
 
 /// <summary>
 /// The disk as it was when a snapshot was taken, read-only. It has the snapshot's own L1 table and shares everything
-/// else with the image: whatever that table reaches has a reference count that counts the snapshot, so writing the image
-/// never changes or frees it.
+/// else with the image: whatever that table reaches has a reference count that counts the snapshot, so writing the
+/// image never changes or frees it.
 /// </summary>
 internal sealed class Qcow2SnapshotDevice : MappedDevice
 {

@@ -36,7 +36,8 @@ internal sealed record Qcow2Snapshot(SnapshotInfo Info, ulong L1Offset, uint L1E
         if (L1Entries != 0)
         {
             Qcow2HeaderChecks.CheckPlace(
-                $"the L1 table of snapshot '{Info.Name}'", L1Offset, L1Entries * 8L, geometry, file.Length, EntryOffset);
+                $"the L1 table of snapshot '{Info.Name}'", L1Offset, L1Entries * 8L, geometry, file.Length,
+                EntryOffset);
         }
 
         return await Qcow2RootTable.ReadAsync(file, (long)L1Offset, (int)L1Entries, cancellationToken)
@@ -94,7 +95,8 @@ internal static class Qcow2Snapshots
             || header.Geometry.L1EntriesFor((long)diskSize) > Qcow2Layout.MaxL1Bytes / 8)
         {
             throw BlockException.Invalid(
-                "the disk size of a snapshot is out of range", at + 48, $"0x{diskSize:x}", "a size that L1 tables allow");
+                "the disk size of a snapshot is out of range", at + 48, $"0x{diskSize:x}",
+                "a size that L1 tables allow");
         }
 
         rest = rest[extra.Length..];

@@ -80,7 +80,8 @@ internal sealed class Qcow2Tables
         {
             if (!place.ReadsZero)
             {
-                await _image.File.ZeroAsync(offset, clusterSize, ZeroFlags.None, cancellationToken).ConfigureAwait(false);
+                await _image.File.ZeroAsync(offset, clusterSize, ZeroFlags.None, cancellationToken)
+                    .ConfigureAwait(false);
             }
 
             return;

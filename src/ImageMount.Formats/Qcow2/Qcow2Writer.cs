@@ -62,7 +62,8 @@ internal sealed class Qcow2Writer : IWritableExtentMap
         _map.LookupAsync(guestOffset, count, cancellationToken);
 
     /// <inheritdoc/>
-    public ValueTask<WriteTarget> PrepareWriteAsync(long guestOffset, long count, CancellationToken cancellationToken) =>
+    public ValueTask<WriteTarget> PrepareWriteAsync(
+        long guestOffset, long count, CancellationToken cancellationToken) =>
         Session.IsReady
         && _map.TryFindInPlace(guestOffset, count, out long host, out long length)
         && IsPayload(guestOffset, host, length)
@@ -87,7 +88,9 @@ internal sealed class Qcow2Writer : IWritableExtentMap
     public ValueTask<bool> TryResizeAsync(long newLength, CancellationToken cancellationToken) =>
         throw new NotSupportedException("the device resizes, because it has to zero what appears");
 
-    /// <summary>What every change does first: may the image be changed, and is there room for more dirty tables?</summary>
+    /// <summary>
+    /// What every change does first: may the image be changed, and is there room for more dirty tables?
+    /// </summary>
     public async ValueTask BeginChangeAsync(CancellationToken cancellationToken)
     {
         await Session.BeginAsync().ConfigureAwait(false);
@@ -123,7 +126,8 @@ internal sealed class Qcow2Writer : IWritableExtentMap
     /// <summary>Publishes a lease's mapping.</summary>
     public async ValueTask CommitAsync(Qcow2Lease lease)
     {
-        long key = _map.SliceKey((long)(_map.L1[lease.GuestStart >> _geometry.L1Shift] & Qcow2Layout.OffsetMask), lease.GuestStart);
+        ulong l1Entry = _map.L1[lease.GuestStart >> _geometry.L1Shift];
+        long key = _map.SliceKey((long)(l1Entry & Qcow2Layout.OffsetMask), lease.GuestStart);
         try
         {
             while (true)
@@ -176,8 +180,8 @@ internal sealed class Qcow2Writer : IWritableExtentMap
     }
 
     /// <summary>
-    /// True when a place found in an L2 entry may be written: inside the node, and not metadata. The slow path finds out
-    /// again, and says what is wrong.
+    /// True when a place found in an L2 entry may be written: inside the node, and not metadata. The slow path finds
+    /// out again, and says what is wrong.
     /// </summary>
     private bool IsPayload(long guestOffset, long host, long length)
     {

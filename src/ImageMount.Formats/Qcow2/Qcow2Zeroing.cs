@@ -23,7 +23,9 @@ internal readonly struct Qcow2Zeroing
         _writer = writer;
     }
 
-    /// <summary>Zeroes whole units from the start of a range; gives the bytes done, 0 when that takes writing.</summary>
+    /// <summary>
+    /// Zeroes whole units from the start of a range; gives the bytes done, 0 when that takes writing.
+    /// </summary>
     public async ValueTask<long> ZeroAsync(long offset, long count, bool mayUnmap, CancellationToken cancellationToken)
     {
         if (_image.Header.IsDataFileRaw)
@@ -37,7 +39,8 @@ internal readonly struct Qcow2Zeroing
             return 0;
         }
 
-        long reached = await ChangeAsync(offset, end, new Wish(mayUnmap, false, false), cancellationToken).ConfigureAwait(false);
+        long reached = await ChangeAsync(offset, end, new Wish(mayUnmap, false, false), cancellationToken)
+            .ConfigureAwait(false);
         return Math.Min(reached - offset, count);
     }
 
@@ -81,10 +84,11 @@ internal readonly struct Qcow2Zeroing
         end >= _map.Length ? _geometry.RoundUp(end) : end & -(long)_geometry.UnitSize;
 
     /// <summary>
-    /// A raw data file has to hold the zeroes itself. Its entries may stay: where they say zero or unallocated, the file
-    /// agrees.
+    /// A raw data file has to hold the zeroes itself. Its entries may stay: where they say zero or unallocated, the
+    /// file agrees.
     /// </summary>
-    private async ValueTask<long> ZeroRawAsync(long offset, long count, bool mayUnmap, CancellationToken cancellationToken)
+    private async ValueTask<long> ZeroRawAsync(
+        long offset, long count, bool mayUnmap, CancellationToken cancellationToken)
     {
         await _writer.BeginChangeAsync(cancellationToken).ConfigureAwait(false);
         ZeroFlags flags = mayUnmap ? ZeroFlags.MayUnmap : ZeroFlags.None;
@@ -125,7 +129,8 @@ internal readonly struct Qcow2Zeroing
                 if (slice is not null)
                 {
                     long clusterStart = offset & -(long)_geometry.ClusterSize;
-                    if (!_writer.Leases.TryFindConflict(clusterStart, _geometry.RoundUp(end), out LeasesInFlight.Hold other))
+                    if (!_writer.Leases.TryFindConflict(
+                            clusterStart, _geometry.RoundUp(end), out LeasesInFlight.Hold other))
                     {
                         return ChangeSlice(slice, offset, end, wish);
                     }

@@ -208,7 +208,8 @@ public sealed class Qcow2CrashTests
         });
     }
 
-    private static CrashTest Test(byte[] image, byte[] initial, int seed, bool asynchronous = false, int mixtures = 2) =>
+    private static CrashTest Test(
+        byte[] image, byte[] initial, int seed, bool asynchronous = false, int mixtures = 2) =>
         new()
         {
             Image = image,

@@ -45,7 +45,8 @@ public sealed class Qcow2DataFileTests
         using var dir = new TempDir();
         string image = dir.File("disk.qcow2");
         string data = dir.File("disk.data");
-        const int Whole = 4 << 20; // Where the disk does not end with a cluster, qemu's data file is longer than the disk.
+        // Where the disk does not end with a cluster, qemu's data file is longer than the disk.
+        const int Whole = 4 << 20;
         Qemu.Img("create", "-q", "-f", "qcow2", "-o", $"data_file={data},data_file_raw=on", image, $"{Whole}");
         await using (Graph graph = await TestGraph.OpenAsync(image))
         {

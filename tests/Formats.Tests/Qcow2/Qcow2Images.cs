@@ -7,7 +7,9 @@ namespace ImageMount.Formats.Tests.Qcow2;
 /// <summary>Images for the tests of qcow2: made by our own creator in memory, or by qemu-img through a file.</summary>
 internal static class Qcow2Images
 {
-    /// <summary>Layouts that change how tables are read or written; by name, so that a failing case can be read.</summary>
+    /// <summary>
+    /// Layouts that change how tables are read or written; by name, so that a failing case can be read.
+    /// </summary>
     public static readonly Dictionary<string, Qcow2CreateOptions> Layouts = new()
     {
         ["default"] = new(),

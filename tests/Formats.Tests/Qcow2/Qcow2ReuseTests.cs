@@ -74,7 +74,9 @@ public sealed class Qcow2ReuseTests
             await read;
             device.Before = null;
             TestPattern.AssertEqual(TestPattern.Make(Cluster, 0, 1), found, 0, "a read that began before the discard");
-            await Qcow2Images.AssertCleanAsync(graph.Root, "with the read over"); // Which waits for what is being freed.
+
+            // The check waits for what is being freed.
+            await Qcow2Images.AssertCleanAsync(graph.Root, "with the read over");
             await graph.Root.WriteAsync(11 * Cluster, new byte[Cluster]);
             Assert.Equal(old, await HostAsync(graph.Root, 11 * Cluster));
         }

@@ -108,7 +108,8 @@ public sealed class Qcow2StateTests
         byte[] image = await Qcow2Images.CreateAsync(new Qcow2CreateOptions { ClusterSize = Cluster }, 1 << 20);
         image = await Qcow2Images.WriteAsync(image, 0, TestPattern.Make(Cluster, 0, 1));
         Qcow2Header header = Qcow2Header.Parse(image, image.Length);
-        long l2 = (long)(BinaryPrimitives.ReadUInt64BigEndian(image.AsSpan((int)header.L1Offset)) & Qcow2Layout.OffsetMask);
+        ulong l1Entry = BinaryPrimitives.ReadUInt64BigEndian(image.AsSpan((int)header.L1Offset));
+        long l2 = (long)(l1Entry & Qcow2Layout.OffsetMask);
         long target = where switch
         {
             "L1 table" => header.L1Offset,
@@ -125,7 +126,8 @@ public sealed class Qcow2StateTests
         Assert.Equal(BlockErrorKind.InvalidData, e.Kind);
         Assert.Equal(2, device.Content[79]);
         before[79] = 2;
-        Assert.True(before.AsSpan().SequenceEqual(device.Content.AsSpan(0, before.Length)), "more than the bit was changed");
+        Assert.True(
+            before.AsSpan().SequenceEqual(device.Content.AsSpan(0, before.Length)), "more than the bit was changed");
         e = await Assert.ThrowsAsync<BlockException>(async () => await graph.Root.WriteAsync(500 << 10, new byte[50]));
         Assert.Equal(BlockErrorKind.ReadOnly, e.Kind);
         await graph.CloseAsync();
@@ -230,7 +232,8 @@ public sealed class Qcow2StateTests
         for (int i = 10; i < written; i++)
         {
             TestPattern.AssertEqual(block.AsSpan(0, 1000), found.AsSpan(i * Cluster, 1000), i * Cluster, "payload");
-            Assert.False(found.AsSpan((i * Cluster) + 1000, Cluster - 1000).ContainsAnyExcept((byte)0), "garbage shows");
+            Span<byte> edge = found.AsSpan((i * Cluster) + 1000, Cluster - 1000);
+            Assert.False(edge.ContainsAnyExcept((byte)0), "garbage shows");
         }
 
         await Qcow2Images.AssertCleanAsync(graph.Root, "full device");
@@ -251,7 +254,7 @@ public sealed class Qcow2StateTests
             Assert.Equal(6 << 20, graph.Root.Length);
             byte[] found = await Qcow2Images.ReadAllAsync(graph.Root);
             TestPattern.AssertEqual(TestPattern.Make(Size, 0, 8), found.AsSpan(0, Size), 0, layout);
-            Assert.False(found.AsSpan(Size).ContainsAnyExcept((byte)0), layout + ": the parent shows behind the old end");
+            Assert.False(found.AsSpan(Size).ContainsAnyExcept((byte)0), layout + ": the parent shows");
             await Qcow2Images.AssertCleanAsync(graph.Root, layout);
             await graph.CloseAsync();
             Assert.Equal(6 << 20, Qcow2Header.Parse(device.Content, device.Length).Size);
