@@ -13,7 +13,7 @@ internal static class Qcow2Describe
         info.Format = "qcow2";
         info.VirtualSize = length;
         info.ClusterSize = header.Geometry.ClusterSize;
-        info.DirtyFlag = (header.Incompatible & Qcow2Incompatible.Dirty) != 0;
+        info.DirtyFlag = (header.Incompatible & Qcow2Incompatible.Dirty) != 0 && !image.WasRebuilt;
         if (header.CryptMethod != 0)
         {
             info.Encrypted = true;

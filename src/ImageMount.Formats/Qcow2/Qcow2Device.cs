@@ -196,6 +196,7 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
         {
             await new Qcow2Rebuild(_image, _map, writer)
                 .RunAsync(_snapshots, snapshotTableBytes, _bitmaps, cancellationToken).ConfigureAwait(false);
+            _image.WasRebuilt = true;
         }
 
         _writer = writer;

@@ -41,6 +41,9 @@ internal sealed class Qcow2Image
     /// <summary>The header as it was read; what changed since is known by who changed it.</summary>
     public Qcow2Header Header { get; }
 
+    /// <summary>True when the counts were rebuilt, so that the header's dirty bit is no longer set.</summary>
+    public bool WasRebuilt { get; set; }
+
     /// <summary>Sizes.</summary>
     public Qcow2Geometry Geometry => Header.Geometry;
 

@@ -20,7 +20,7 @@ public sealed record Qcow2Options
 
     /// <summary>Bound of the cached refcount blocks.</summary>
     [Option(
-        "refcount-cache-size", "Most memory for cached reference counts.", IsSize = true, Min = 64 << 10,
+        "refcount-cache-size", "Most memory for cached reference counts.", IsSize = true, Min = 1 << 20,
         Max = 1L << 30)]
     public long RefcountCacheSize { get; init; } = DefaultRefcountCacheSize;
 

@@ -132,7 +132,7 @@ public sealed class Qcow2HotPathTests
         byte[] image = await Qcow2Images.CreateAsync(new Qcow2CreateOptions { ClusterSize = 512 }, Size);
         var options = new OptionMap();
         options.Set("l2-cache-size", "64k");
-        options.Set("refcount-cache-size", "64k");
+        options.Set("refcount-cache-size", "1M");
         (Graph graph, MemoryDevice device) = await Qcow2Images.OpenAsync(image, TestGraph.Writable, options);
         var random = new Random(5);
         var expected = new byte[Size];
