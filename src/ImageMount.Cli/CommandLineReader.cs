@@ -58,7 +58,9 @@ public static class CommandLineReader
         where option is not null && !option.Hidden
         select option;
 
-    /// <summary>The library takes an option whose value is missing at the end of the line for one that is not given.</summary>
+    /// <summary>
+    /// The library takes an option whose value is missing at the end of the line for one that is not given.
+    /// </summary>
     private static void RequireValues(Type arguments, string[] words)
     {
         if (words.Length == 0 || words.Contains("--"))

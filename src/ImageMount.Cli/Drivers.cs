@@ -10,7 +10,9 @@ using ImageMount.Protocols.Files;
 
 namespace ImageMount.Cli;
 
-/// <summary>The composition root: every driver that this program has. A driver that is not listed here does not exist.</summary>
+/// <summary>
+/// The composition root: every driver that this program has. A driver that is not listed here does not exist.
+/// </summary>
 public static class Drivers
 {
     /// <summary>The registry; made on first use.</summary>

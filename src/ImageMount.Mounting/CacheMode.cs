@@ -3,7 +3,9 @@ namespace ImageMount.Mounting;
 /// <summary>The cache modes of the design's table: how the image is opened and how the exposed file behaves.</summary>
 public enum CacheMode
 {
-    /// <summary>Image buffered; exposed file in the kernel's page cache, written back later; fsync reaches the disk.</summary>
+    /// <summary>
+    /// Image buffered; exposed file in the kernel's page cache, written back later; fsync reaches the disk.
+    /// </summary>
     Writeback,
 
     /// <summary>Image O_DIRECT; exposed file without page cache, parallel writes; fsync reaches the disk.</summary>

@@ -92,7 +92,8 @@ public sealed class CutOffTests
 
         Tool.Run("cp", box["start"], mount.Disk);
         Assert.Equal(Length, new FileInfo(mount.Disk).Length);
-        Assert.NotEqual(0, Tool.Try("truncate", "-s", (Length / 2).ToString(CultureInfo.InvariantCulture), mount.Disk).ExitCode);
+        Assert.NotEqual(
+            0, Tool.Try("truncate", "-s", (Length / 2).ToString(CultureInfo.InvariantCulture), mount.Disk).ExitCode);
         mount.Unmount();
 
         start.CopyTo(old, 0);

@@ -128,7 +128,9 @@ internal static class CliJson
         json.WriteString("failure", state.Failure);
     });
 
-    /// <summary>Null when the text is not what we write: notes outlive processes, and versions of this program.</summary>
+    /// <summary>
+    /// Null when the text is not what we write: notes outlive processes, and versions of this program.
+    /// </summary>
     public static MountState? ReadState(byte[] text)
     {
         try
@@ -151,7 +153,8 @@ internal static class CliJson
                 Failure = root.GetProperty("failure").GetString(),
             };
         }
-        catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException or FormatException)
+        catch (Exception e) when (
+            e is JsonException or InvalidOperationException or KeyNotFoundException or FormatException)
         {
             return null;
         }

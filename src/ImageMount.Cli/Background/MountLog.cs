@@ -13,7 +13,8 @@ public sealed class MountLog(string? file, bool toConsole, bool debug) : IDispos
     /// <summary>Most lines about failed requests: a dying disk must not fill the file system.</summary>
     public const int MaxRequestWarnings = 1000;
 
-    private const string Template = "{Timestamp:yyyy-MM-dd HH:mm:ss.fff zzz} {Level:u3} {Message:lj}{NewLine}{Exception}";
+    private const string Template =
+        "{Timestamp:yyyy-MM-dd HH:mm:ss.fff zzz} {Level:u3} {Message:lj}{NewLine}{Exception}";
     private readonly Lock _lock = new();
     private Logger? _logger;
     private int _requestWarnings;
@@ -43,7 +44,8 @@ public sealed class MountLog(string? file, bool toConsole, bool debug) : IDispos
         int count = Interlocked.Increment(ref _requestWarnings);
         if (count <= MaxRequestWarnings)
         {
-            Warning(exception is Core.Block.BlockException block ? $"{message}: {block.Describe()}" : message, exception);
+            Warning(
+                exception is Core.Block.BlockException block ? $"{message}: {block.Describe()}" : message, exception);
         }
         else if (count == MaxRequestWarnings + 1)
         {
@@ -79,7 +81,8 @@ public sealed class MountLog(string? file, bool toConsole, bool debug) : IDispos
         if (toConsole)
         {
             configuration.WriteTo.Console(
-                outputTemplate: "imgmount: {Message:lj}{NewLine}{Exception}", standardErrorFromLevel: LogEventLevel.Verbose,
+                outputTemplate: "imgmount: {Message:lj}{NewLine}{Exception}",
+                standardErrorFromLevel: LogEventLevel.Verbose,
                 formatProvider: System.Globalization.CultureInfo.InvariantCulture);
         }
 

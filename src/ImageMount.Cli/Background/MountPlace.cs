@@ -54,7 +54,8 @@ public sealed class MountPlace
             if (!Directory.Exists(System.IO.Path.GetDirectoryName(full)))
             {
                 throw new CommandException(
-                    $"cannot mount on {full}: neither it nor the directory it would be in exists. Create it (mkdir -p {full})");
+                    $"cannot mount on {full}: neither it nor the directory it would be in exists. "
+                    + $"Create it (mkdir -p {full})");
             }
 
             Directory.CreateDirectory(full);

@@ -30,7 +30,9 @@ public sealed record ImageRequest
     public bool Overlay { get; init; }
 }
 
-/// <summary>Everything that the process which serves a mount must know. Travels as JSON through its standard input.</summary>
+/// <summary>
+/// Everything that the process which serves a mount must know. Travels as JSON through its standard input.
+/// </summary>
 public sealed record MountRequest
 {
     public required ImageRequest Image { get; init; }
@@ -87,7 +89,9 @@ public sealed record MountState
 {
     public int Pid { get; init; }
 
-    /// <summary>Start time of the process (proc(5): stat, field 22), which tells it from a later one with its number.</summary>
+    /// <summary>
+    /// Start time of the process (proc(5): stat, field 22), which tells it from a later one with its number.
+    /// </summary>
     public ulong StartTime { get; init; }
 
     public string Source { get; init; } = "";

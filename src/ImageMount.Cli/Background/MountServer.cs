@@ -40,7 +40,8 @@ public sealed class MountServer
         var server = new MountServer(request, StateDirectory.Default, isForeground: true);
         return await server.RunAsync(
             () => Console.Error.WriteLine(
-                $"imgmount: {request.Image.Source} is mounted at {request.MountPoint}; Ctrl-C unmounts")).ConfigureAwait(false);
+                $"imgmount: {request.Image.Source} is mounted at {request.MountPoint}; Ctrl-C unmounts"))
+            .ConfigureAwait(false);
     }
 
     /// <summary>
@@ -114,7 +115,7 @@ public sealed class MountServer
         _warnings.AddRange(graph.Warnings);
         _warnings.AddRange(mount.Tree.Partitions.Warnings.Select(w => $"{_request.Image.Source}: {w}"));
         _log.Debug(
-            $"{_request.Image.Source} is mounted at {place.Path}; until here {JitInfo.GetCompiledMethodCount()} methods "
+            $"{_request.Image.Source} is mounted at {place.Path}; {JitInfo.GetCompiledMethodCount()} methods "
             + $"were compiled in {JitInfo.GetCompilationTime().TotalMilliseconds:0} ms");
         _isReady = true;
         ready();
@@ -149,13 +150,17 @@ public sealed class MountServer
         Gid = _request.Gid,
         Mode = _request.Mode,
         FsName = graph.Location ?? _request.Image.Source,
-        Time = graph.Location is { } path && File.Exists(path) ? File.GetLastWriteTimeUtc(path) : DateTimeOffset.UtcNow,
+        Time = graph.Location is { } path && File.Exists(path)
+            ? File.GetLastWriteTimeUtc(path)
+            : DateTimeOffset.UtcNow,
         Transport = _request.ThreadsOnly ? FuseTransportKind.Threads : FuseTransportKind.Auto,
         Workers = _request.Threads,
         Warning = _log.RequestWarning,
     };
 
-    /// <summary>Until the mount is gone and the image is closed. The answer is what went wrong at the end, or null.</summary>
+    /// <summary>
+    /// Until the mount is gone and the image is closed. The answer is what went wrong at the end, or null.
+    /// </summary>
     private async Task<string?> ServeAsync(FuseMount mount, Graph graph, Task mustEnd)
     {
         string? failure = null;

@@ -7,7 +7,9 @@ namespace ImageMount.Cli.Background;
 /// <summary>Finds out about the process that serves a mount.</summary>
 public static class ServerProcess
 {
-    /// <summary>Start time of a process in the kernel's ticks (proc(5): stat, field 22); 0 when there is no such process.</summary>
+    /// <summary>
+    /// Start time of a process in the kernel's ticks (proc(5): stat, field 22); 0 when there is no such process.
+    /// </summary>
     public static ulong StartTimeOf(int pid)
     {
         try

@@ -25,12 +25,15 @@ public sealed class StateDirectory(string path)
     public string LogFileOf(int pid) =>
         System.IO.Path.Join(Path, string.Create(CultureInfo.InvariantCulture, $"{pid}.log"));
 
-    /// <summary>Writes a note; readers see the old one or the new one. Throws IOException and UnauthorizedAccessException.</summary>
+    /// <summary>
+    /// Writes a note; readers see the old one or the new one. Throws IOException and UnauthorizedAccessException.
+    /// </summary>
     public void Write(MountState state)
     {
         const UnixFileMode Owner = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
         UnixFileMode mode = SysUser.EffectiveId == 0
-            ? Owner | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute
+            ? Owner | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead
+                | UnixFileMode.OtherExecute
             : Owner;
         if (OperatingSystem.IsWindows())
         {

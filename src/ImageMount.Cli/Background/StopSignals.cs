@@ -8,7 +8,8 @@ using Microsoft.Win32.SafeHandles;
 namespace ImageMount.Cli.Background;
 
 /// <summary>
-/// SIGTERM, SIGINT and SIGHUP unmount. A signal must end the process in bounded time and with a good image, whoever uses
+/// SIGTERM, SIGINT and SIGHUP unmount. A signal must end the process in bounded time and with a good image, whoever
+/// uses
 /// the mount: what they have written so far is called in from the kernel, then they are cut off. A second signal does
 /// not wait for that.
 /// </summary>
@@ -31,7 +32,9 @@ internal sealed class StopSignals : IDisposable
         _registrations = [.. signals.Select(s => PosixSignalRegistration.Create(s, Handle))];
     }
 
-    /// <summary>Completes when the mount cannot be ended in an orderly way, and the process is to end all the same.</summary>
+    /// <summary>
+    /// Completes when the mount cannot be ended in an orderly way, and the process is to end all the same.
+    /// </summary>
     public Task MustEnd => _mustEnd.Task;
 
     public void Dispose()

@@ -64,14 +64,15 @@ internal static class CheckCommand
             text.AppendLine("No errors were found on the image.");
         }
 
-        AppendIf(text, report.Corruptions, "errors were found on the image. Data may be corrupted; do not write to it.");
+        AppendIf(
+            text, report.Corruptions, "errors were found on the image. Data may be corrupted; do not write to it.");
         AppendIf(text, report.Leaks, "leaked units were found. This wastes space, but no data is at risk.");
         AppendIf(text, report.CheckErrors, "places could not be checked.");
         if (report is { TotalClusters: > 0 and { } total, AllocatedClusters: { } allocated })
         {
-            text.AppendLine(
-                CultureInfo.InvariantCulture,
-                $"{allocated}/{total} = {Percent(allocated, total)} allocated, {Percent(report.FragmentedClusters ?? 0, allocated)} fragmented, {Percent(report.CompressedClusters ?? 0, allocated)} compressed");
+            text.Append(CultureInfo.InvariantCulture, $"{allocated}/{total} = {Percent(allocated, total)} allocated, ")
+                .Append(Percent(report.FragmentedClusters ?? 0, allocated)).Append(" fragmented, ")
+                .Append(Percent(report.CompressedClusters ?? 0, allocated)).AppendLine(" compressed");
         }
 
         if (report.ImageEndOffset is { } end)

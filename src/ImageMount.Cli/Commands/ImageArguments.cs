@@ -8,7 +8,8 @@ public abstract class ImageArguments
     [Value(0, MetaName = "SOURCE", HelpText = "Image: a path, a URI, or json:{...}.")]
     public string? Source { get; set; }
 
-    [Option('f', "format", MetaValue = "FMT", HelpText = "Format of the image; without it, recognised from the content.")]
+    [Option(
+        'f', "format", MetaValue = "FMT", HelpText = "Format of the image; without it, recognised from the content.")]
     public string? Format { get; set; }
 
     [Option("image-opts", HelpText = "SOURCE is a list of options: driver=qcow2,file.filename=disk.qcow2")]

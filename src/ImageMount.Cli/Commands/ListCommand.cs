@@ -5,7 +5,9 @@ using ImageMount.Mounting.Reports;
 
 namespace ImageMount.Cli.Commands;
 
-/// <summary>`imgmount list`: the notes of the state directory, compared with the mount table and the running processes.</summary>
+/// <summary>
+/// `imgmount list`: the notes of the state directory, compared with the mount table and the running processes.
+/// </summary>
 internal static class ListCommand
 {
     public static int Run(ListArguments arguments)

@@ -27,7 +27,8 @@ internal static class MapCommand
         if (json)
         {
             using Stream output = Console.OpenStandardOutput();
-            await foreach (ReadOnlyMemory<byte> piece in MapReport.JsonAsync(graph.Root, start, end).ConfigureAwait(false))
+            await foreach (
+                ReadOnlyMemory<byte> piece in MapReport.JsonAsync(graph.Root, start, end).ConfigureAwait(false))
             {
                 await output.WriteAsync(piece).ConfigureAwait(false);
             }

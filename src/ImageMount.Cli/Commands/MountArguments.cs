@@ -21,7 +21,9 @@ public sealed class MountArguments : ImageArguments
     [Option("cache", MetaValue = "MODE", HelpText = "writeback (default), none, writethrough, directsync or unsafe.")]
     public string? Cache { get; set; }
 
-    [Option("discard", MetaValue = "unmap|ignore", HelpText = "Whether punched holes free space in the image (default: unmap).")]
+    [Option(
+        "discard", MetaValue = "unmap|ignore",
+        HelpText = "Whether punched holes free space in the image (default: unmap).")]
     public string? Discard { get; set; }
 
     [Option("growable", HelpText = "Writing past the end makes the disk larger.")]
@@ -42,7 +44,9 @@ public sealed class MountArguments : ImageArguments
     [Option("nonempty", HelpText = "Mount over a directory that is not empty.")]
     public bool NonEmpty { get; set; }
 
-    [Option('o', Separator = ',', MetaValue = "OPTS", HelpText = "The same in the manner of mount(8): -o ro,uid=1000,cache=none")]
+    [Option(
+        'o', Separator = ',', MetaValue = "OPTS",
+        HelpText = "The same in the manner of mount(8): -o ro,uid=1000,cache=none")]
     public IEnumerable<string> MountOptions { get; set; } = [];
 
     [Option("foreground", HelpText = "Stay in the foreground; unmount with Ctrl-C.")]
@@ -51,7 +55,8 @@ public sealed class MountArguments : ImageArguments
     [Option("pidfile", MetaValue = "FILE", HelpText = "Write the process id of the mount there.")]
     public string? PidFile { get; set; }
 
-    [Option("log-file", MetaValue = "FILE", HelpText = "Log there (default: a file in the state directory, when needed).")]
+    [Option(
+        "log-file", MetaValue = "FILE", HelpText = "Log there (default: a file in the state directory, when needed).")]
     public string? LogFile { get; set; }
 
     [Option("transport", MetaValue = "auto|threads", HelpText = "How requests travel between kernel and imgmount.")]

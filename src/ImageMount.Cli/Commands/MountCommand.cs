@@ -96,8 +96,8 @@ internal static class MountCommand
 
     /// <summary>The verb that SOURCE probably is, when there is no such image.</summary>
     private static string? MistypedVerb(MountArguments arguments) =>
-        arguments.Source is { Length: > 2 } source && !arguments.ImageOpts && !File.Exists(source) && !source.Contains('/')
-            && !source.Contains(':')
+        arguments.Source is { Length: > 2 } source && !arguments.ImageOpts
+            && !source.Contains('/') && !source.Contains(':') && !File.Exists(source)
             ? NearestName.Find(source, CommandLineReader.Verbs.Select(v => v.Verb))
             : null;
 

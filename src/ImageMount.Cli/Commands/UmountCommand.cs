@@ -69,7 +69,9 @@ internal static class UmountCommand
 
         if (note is null)
         {
-            Messages.Warn($"{path} is unmounted, but nothing is known of the process that serves it; it may still be closing the image");
+            Messages.Warn(
+                $"{path} is unmounted, but nothing is known of the process that serves it; "
+                + "it may still be closing the image");
             return ExitCode.Done;
         }
 
@@ -89,7 +91,8 @@ internal static class UmountCommand
                 ? " (by whom could not be found out; try as root)"
                 : ":" + string.Concat(holders.Take(20).Select(h => "\n  " + Holders.Describe(h)));
             throw new CommandException(
-                $"cannot unmount {path}: it is in use{who}\nEnd that first; or --lazy (detach, finish later), or --force (cut it off)", e);
+                $"cannot unmount {path}: it is in use{who}\n"
+                + "End that first; or --lazy (detach, finish later), or --force (cut it off)", e);
         }
         catch (FuseMountException e)
         {
@@ -106,7 +109,8 @@ internal static class UmountCommand
         int result = note is not null && ServerProcess.IsRunning(note) ? SysKill.Terminate(note.Pid) : -Errno.ESRCH;
         if (result == -Errno.EPERM)
         {
-            throw new CommandException($"cannot cut off {path}: it is served by a process of another user (pid {note!.Pid})");
+            throw new CommandException(
+                $"cannot cut off {path}: it is served by a process of another user (pid {note!.Pid})");
         }
 
         if (result < 0)
@@ -136,8 +140,8 @@ internal static class UmountCommand
         states.Remove(note.Pid);
         if (last.Failure is { } failure)
         {
-            throw new CommandException(
-                $"{note.MountPoint} is unmounted, but {failure}{(File.Exists(last.LogFile) ? $" (log: {last.LogFile})" : "")}");
+            string log = File.Exists(last.LogFile) ? $" (log: {last.LogFile})" : "";
+            throw new CommandException($"{note.MountPoint} is unmounted, but {failure}{log}");
         }
 
         return ConcludeDead(note.MountPoint, last, null);

@@ -109,7 +109,7 @@ public static class HelpText
         foreach (OptionAttribute option in CommandLineReader.OptionsOf(arguments))
         {
             string left = (option.ShortName.Length > 0 ? $"  -{option.ShortName}" : "    ")
-                + (option.LongName.Length > 0 ? $"{(option.ShortName.Length > 0 ? ", " : "  ")}--{option.LongName}" : "")
+                + (option.LongName.Length == 0 ? "" : option.ShortName.Length > 0 ? ", --" : "  --") + option.LongName
                 + (option.MetaValue.Length > 0 ? $"{(option.LongName.Length > 0 ? "=" : " ")}{option.MetaValue}" : "");
             Row(text, left, option.HelpText, Column);
         }

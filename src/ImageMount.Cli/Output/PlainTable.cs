@@ -4,7 +4,8 @@ using Spectre.Console;
 namespace ImageMount.Cli.Output;
 
 /// <summary>
-/// A table for people: on a terminal fitted to its width with a coloured head; into a pipe or a file plain columns, never
+/// A table for people: on a terminal fitted to its width with a coloured head; into a pipe or a file plain columns,
+/// never
 /// folded, so that they can be cut and grepped.
 /// </summary>
 public sealed class PlainTable(params string[] heads)

@@ -8,7 +8,8 @@ namespace ImageMount.Mounting.Fuse;
 
 /// <summary>
 /// Serves a <see cref="MountTree"/> through FUSE: inode → window → block node. Names and attributes are
-/// <see cref="FuseNodes"/>, open files and coherence <see cref="FuseOpenFiles"/>, holes and sizes <see cref="DiskRanges"/>.
+/// <see cref="FuseNodes"/>, open files and coherence <see cref="FuseOpenFiles"/>, holes and sizes <see
+/// cref="DiskRanges"/>.
 /// </summary>
 /// <remarks>
 /// READ and WRITE allocate nothing when the node completes synchronously. Requests to a disk are not cancelled by
@@ -151,7 +152,9 @@ public sealed class DiskFileSystem : FuseFileSystem
         return 0;
     }
 
-    /// <summary>A close(2) is no durability point (the image is not flushed), but the other files must show what was written.</summary>
+    /// <summary>
+    /// A close(2) is no durability point (the image is not flushed), but the other files must show what was written.
+    /// </summary>
     public override async ValueTask<int> FlushAsync(
         FuseRequestContext context, ulong inode, ulong handle, CancellationToken cancellationToken)
     {

@@ -5,7 +5,9 @@ using ImageMount.Mounting.Tree;
 
 namespace ImageMount.Mounting.Fuse;
 
-/// <summary>The rarer operations on a disk file, with the rules of fallocate(2), copy_file_range(2) and ftruncate(2).</summary>
+/// <summary>
+/// The rarer operations on a disk file, with the rules of fallocate(2), copy_file_range(2) and ftruncate(2).
+/// </summary>
 internal static class DiskRanges
 {
     private const int FALLOC_FL_KEEP_SIZE = 0x01;
@@ -46,7 +48,9 @@ internal static class DiskRanges
         }
     }
 
-    /// <summary>Copies without a way through the caller; zeroes and holes stay what they are. Bytes copied, or -errno.</summary>
+    /// <summary>
+    /// Copies without a way through the caller; zeroes and holes stay what they are. Bytes copied, or -errno.
+    /// </summary>
     public static async ValueTask<long> CopyAsync(
         DiskFile source, long sourceOffset, DiskFile target, long targetOffset, long length,
         CancellationToken cancellationToken)
@@ -71,7 +75,8 @@ internal static class DiskRanges
             else
             {
                 using BufferLease buffer = BufferPool.Shared.Rent(step);
-                await source.ReadAsync(sourceOffset + done, buffer.Memory, CancellationToken.None).ConfigureAwait(false);
+                await source.ReadAsync(sourceOffset + done, buffer.Memory, CancellationToken.None)
+                    .ConfigureAwait(false);
                 await target.WriteAsync(targetOffset + done, buffer.Memory, WriteFlags.None, CancellationToken.None)
                     .ConfigureAwait(false);
             }

@@ -33,7 +33,8 @@ public sealed class FuseMount
     public FuseSession Session { get; private set; } = null!; // null only until MountAsync returns
 
     /// <summary>Mounts the top node of a graph. When this returns, the mount can be used.</summary>
-    /// <param name="graph">Opened to match <see cref="FuseMountOptions.Cache"/> and <see cref="FuseMountOptions.ReadOnly"/>.</param>
+    /// <param name="graph">Opened to match <see cref="FuseMountOptions.Cache"/> and <see
+    /// cref="FuseMountOptions.ReadOnly"/>.</param>
     /// <param name="mountPoint">A directory, or a regular file that is to become the disk.</param>
     /// <param name="options">How.</param>
     /// <param name="cancellationToken">Gives up.</param>
@@ -77,7 +78,9 @@ public sealed class FuseMount
     /// <summary>Completes when the mount is gone, whoever unmounted it, and no request is in flight.</summary>
     public Task WaitAsync() => Session.WaitAsync();
 
-    /// <summary>From now on every request fails, so that the graph can be closed although the connection stands.</summary>
+    /// <summary>
+    /// From now on every request fails, so that the graph can be closed although the connection stands.
+    /// </summary>
     public void CutOff() => _fileSystem.CutOff();
 
     /// <summary>
@@ -118,6 +121,7 @@ public sealed class FuseMount
     {
         await Task.CompletedTask.ConfigureAwait(false);
         yield return ReportJson.Make(json => StatsReport.Write(
-            json, _fileSystem.Statistics, Session?.Counters ?? default, Stopwatch.GetElapsedTime(_started), _fileSystem.OpenFiles));
+            json, _fileSystem.Statistics, Session?.Counters ?? default, Stopwatch.GetElapsedTime(_started),
+            _fileSystem.OpenFiles));
     }
 }

@@ -29,7 +29,9 @@ public sealed record FuseMountOptions
     /// <summary>Group of the files; null: that of who mounts.</summary>
     public uint? Gid { get; init; }
 
-    /// <summary>Permission bits of the files; null: 0600, with <see cref="AllowOther"/> 0644; without w when read-only.</summary>
+    /// <summary>
+    /// Permission bits of the files; null: 0600, with <see cref="AllowOther"/> 0644; without w when read-only.
+    /// </summary>
     public uint? Mode { get; init; }
 
     /// <summary>What the mount table shows as the source.</summary>

@@ -4,7 +4,9 @@ using ImageMount.Mounting.Tree;
 
 namespace ImageMount.Mounting.Fuse;
 
-/// <summary>What the kernel is told of the tree's nodes: entries and attributes, and what chmod and its like changed.</summary>
+/// <summary>
+/// What the kernel is told of the tree's nodes: entries and attributes, and what chmod and its like changed.
+/// </summary>
 internal sealed class FuseNodes(MountTree tree, FuseMountOptions options)
 {
     // Names never change while mounted; sizes and allocation of a disk may.

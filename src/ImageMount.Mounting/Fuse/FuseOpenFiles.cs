@@ -75,7 +75,9 @@ internal sealed class FuseOpenFiles
         };
     }
 
-    /// <summary>The last reference to an open file is gone. The answer is the disk file if it was written, else null.</summary>
+    /// <summary>
+    /// The last reference to an open file is gone. The answer is the disk file if it was written, else null.
+    /// </summary>
     public async ValueTask<DiskFile?> CloseAsync(ulong handle)
     {
         if (_handles.Remove(handle) is not { } open)
@@ -137,7 +139,8 @@ internal sealed class FuseOpenFiles
             if (_backingId <= 0)
             {
                 _warning?.Invoke(
-                    $"the kernel does not pass {file.Path} through ({Errno.Format(_backingId)}); it is served the ordinary way",
+                    $"the kernel does not pass {file.Path} through ({Errno.Format(_backingId)}); "
+                    + "it is served the ordinary way",
                     null);
             }
 
@@ -147,7 +150,8 @@ internal sealed class FuseOpenFiles
 
     /// <summary>
     /// Makes the kernel write back and drop what it caches of these files where they show bytes of
-    /// <paramref name="cause"/>. That may call for WRITEs, which our workers serve: hence a thread that is none of them.
+    /// <paramref name="cause"/>. That may call for WRITEs, which our workers serve: hence a thread that is none of
+    /// them.
     /// </summary>
     private async ValueTask InvalidateAsync(IReadOnlyList<DiskFile> files, DiskFile cause)
     {

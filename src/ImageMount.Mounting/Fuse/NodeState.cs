@@ -3,7 +3,9 @@ using ImageMount.Mounting.Tree;
 
 namespace ImageMount.Mounting.Fuse;
 
-/// <summary>What stat(2) shows of a node beyond its size, and what chmod, chown and touch may change for the mount's life.</summary>
+/// <summary>
+/// What stat(2) shows of a node beyond its size, and what chmod, chown and touch may change for the mount's life.
+/// </summary>
 internal sealed class NodeState
 {
     private readonly Lock _lock = new();

@@ -14,7 +14,9 @@ internal static class GptReader
 {
     private static readonly int[] SectorSizes = [512, 4096];
 
-    /// <summary>The table, or null with <paramref name="problems"/> filled in when neither copy can be believed.</summary>
+    /// <summary>
+    /// The table, or null with <paramref name="problems"/> filled in when neither copy can be believed.
+    /// </summary>
     public static async ValueTask<PartitionTable?> ReadAsync(
         BlockNode disk, List<string> problems, CancellationToken cancellationToken)
     {
@@ -82,7 +84,7 @@ internal static class GptReader
         {
             problems.Add(string.Create(
                 CultureInfo.InvariantCulture,
-                $"GPT entries at sector {first}: wrong checksum (found 0x{crc:x8}, expected 0x{header.EntriesCrc32.Value:x8})"));
+                $"GPT entries at sector {first}: {WrongChecksum(crc, header.EntriesCrc32)}"));
             return null;
         }
 
@@ -127,7 +129,7 @@ internal static class GptReader
         uint crc = Crc32.Compute(sector[..(int)size]);
         if (crc != header.HeaderCrc32)
         {
-            return $"wrong checksum (found 0x{crc:x8}, expected 0x{header.HeaderCrc32.Value:x8})";
+            return WrongChecksum(crc, header.HeaderCrc32);
         }
 
         if (header.MyLba != lba)
@@ -143,9 +145,13 @@ internal static class GptReader
 
         long tableSize = (long)entrySize * header.EntryCount;
         return header.EntryCount == 0 || tableSize > GptLayout.MaxTableSize
-            ? $"{header.EntryCount} entries of {entrySize} bytes (expected 1 or more, together at most {GptLayout.MaxTableSize} bytes)"
+            ? $"{header.EntryCount} entries of {entrySize} bytes "
+                + $"(expected 1 or more, together at most {GptLayout.MaxTableSize} bytes)"
             : null;
     }
+
+    private static string WrongChecksum(uint found, uint expected) =>
+        string.Create(CultureInfo.InvariantCulture, $"wrong checksum (found 0x{found:x8}, expected 0x{expected:x8})");
 
     private static void AddEntry(PartitionListBuilder list, int number, ReadOnlySpan<byte> bytes, int sectorSize)
     {
@@ -159,7 +165,8 @@ internal static class GptReader
         if (last < first)
         {
             list.Warn(string.Create(
-                CultureInfo.InvariantCulture, $"partition {number} ends (sector {last}) before it begins ({first}): left out"));
+                CultureInfo.InvariantCulture,
+                $"partition {number} ends (sector {last}) before it begins ({first}): left out"));
             return;
         }
 

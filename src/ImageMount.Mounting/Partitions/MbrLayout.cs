@@ -3,7 +3,9 @@ using ImageMount.Core.Bits;
 
 namespace ImageMount.Mounting.Partitions;
 
-/// <summary>The DOS partition table in the last bytes of a 512-byte boot record; the same in every extended boot record.</summary>
+/// <summary>
+/// The DOS partition table in the last bytes of a 512-byte boot record; the same in every extended boot record.
+/// </summary>
 internal static class MbrLayout
 {
     public const int RecordSize = 512;

@@ -4,7 +4,8 @@ namespace ImageMount.Mounting.Partitions;
 
 /// <summary>
 /// Collects partitions as a table gives them and brings them to what the disk can hold: entries that begin past its end
-/// are left out, entries that end past it are clipped, overlaps are reported. Nothing here throws, whatever the numbers.
+/// are left out, entries that end past it are clipped, overlaps are reported. Nothing here throws, whatever the
+/// numbers.
 /// </summary>
 internal sealed class PartitionListBuilder(long diskLength)
 {
@@ -42,15 +43,17 @@ internal sealed class PartitionListBuilder(long diskLength)
         {
             Warn(string.Create(
                 CultureInfo.InvariantCulture,
-                $"partition {number} begins at sector {firstSector}, past the end of the disk ({diskSectors} sectors): left out"));
+                $"partition {number} begins at sector {firstSector}, past the end of the disk ")
+                + string.Create(CultureInfo.InvariantCulture, $"({diskSectors} sectors): left out"));
             return;
         }
 
         if (sectors > diskSectors - firstSector)
         {
+            ulong excess = sectors - (diskSectors - firstSector);
             Warn(string.Create(
                 CultureInfo.InvariantCulture,
-                $"partition {number} ends {sectors - (diskSectors - firstSector)} sectors past the end of the disk: clipped"));
+                $"partition {number} ends {excess} sectors past the end of the disk: clipped"));
             sectors = diskSectors - firstSector;
         }
 
@@ -65,7 +68,9 @@ internal sealed class PartitionListBuilder(long diskLength)
             isLogical));
     }
 
-    /// <summary>The finished table, with a warning for each partition that overlaps one before it on the disk.</summary>
+    /// <summary>
+    /// The finished table, with a warning for each partition that overlaps one before it on the disk.
+    /// </summary>
     public PartitionTable Build(PartitionScheme scheme, int sectorSize)
     {
         Partition? reach = null;

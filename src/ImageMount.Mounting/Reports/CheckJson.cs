@@ -6,7 +6,9 @@ namespace ImageMount.Mounting.Reports;
 /// <summary>The result of a check, in the schema of `qemu-img check --output=json` (ImageCheck).</summary>
 public static class CheckJson
 {
-    /// <summary>Writes one ImageCheck object; counters that are zero or unknown are left out, as qemu-img does.</summary>
+    /// <summary>
+    /// Writes one ImageCheck object; counters that are zero or unknown are left out, as qemu-img does.
+    /// </summary>
     public static void Write(Utf8JsonWriter json, string fileName, string format, CheckReport report)
     {
         json.WriteStartObject();

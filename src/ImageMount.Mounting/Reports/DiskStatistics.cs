@@ -48,7 +48,9 @@ public sealed class DiskStatistics
     /// <summary>A time to give back to <see cref="Succeeded"/>.</summary>
     public static long Now => Stopwatch.GetTimestamp();
 
-    /// <summary>A request of <paramref name="bytes"/> bytes that began at <paramref name="started"/> has succeeded.</summary>
+    /// <summary>
+    /// A request of <paramref name="bytes"/> bytes that began at <paramref name="started"/> has succeeded.
+    /// </summary>
     public void Succeeded(DiskOperation operation, long bytes, long started)
     {
         long microseconds = (Stopwatch.GetTimestamp() - started) * 1_000_000 / Stopwatch.Frequency;

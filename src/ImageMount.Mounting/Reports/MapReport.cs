@@ -77,7 +77,10 @@ public static class MapReport
         BlockExtent extent = line.Extent;
         text.Append(
             CultureInfo.InvariantCulture,
-            $"{{ \"start\": {line.Start}, \"length\": {extent.Length}, \"depth\": {extent.Depth}, \"present\": {Bool(extent, ExtentFlags.Present)}, \"zero\": {Bool(extent, ExtentFlags.Zero)}, \"data\": {Bool(extent, ExtentFlags.Data)}");
+            $"{{ \"start\": {line.Start}, \"length\": {extent.Length}, \"depth\": {extent.Depth}");
+        text.Append(", \"present\": ").Append(Bool(extent, ExtentFlags.Present));
+        text.Append(", \"zero\": ").Append(Bool(extent, ExtentFlags.Zero));
+        text.Append(", \"data\": ").Append(Bool(extent, ExtentFlags.Data));
         if ((extent.Flags & ExtentFlags.Compressed) != 0)
         {
             text.Append(", \"compressed\": true");
@@ -91,7 +94,8 @@ public static class MapReport
         text.Append('}');
     }
 
-    private static string Bool(in BlockExtent extent, ExtentFlags flag) => (extent.Flags & flag) != 0 ? "true" : "false";
+    private static string Bool(in BlockExtent extent, ExtentFlags flag) =>
+        (extent.Flags & flag) != 0 ? "true" : "false";
 
     private static bool Continues(in MapLine line, in BlockExtent next)
     {

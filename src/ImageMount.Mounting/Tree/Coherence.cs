@@ -16,7 +16,8 @@ public enum OpenCaching
 /// <summary>What to do for an open.</summary>
 /// <param name="Caching">How to treat it.</param>
 /// <param name="KeepCache">What the page cache holds of the file is still true.</param>
-/// <param name="WriteBackFirst">Files whose delayed writes must reach us, and whose page cache must go, before the open is answered.</param>
+/// <param name="WriteBackFirst">Files whose delayed writes must reach us, and whose page cache must go, before the open
+/// is answered.</param>
 public readonly record struct OpenPlan(OpenCaching Caching, bool KeepCache, IReadOnlyList<DiskFile> WriteBackFirst);
 
 /// <summary>What a mount's files may use; follows from cache mode and image.</summary>
@@ -104,7 +105,8 @@ public sealed class Coherence(CoherenceRules rules, IReadOnlyList<DiskFile> file
     }
 
     /// <summary>
-    /// Files whose page cache must be dropped now that <paramref name="file"/> was synced or closed: those that are open
+    /// Files whose page cache must be dropped now that <paramref name="file"/> was synced or closed: those that are
+    /// open
     /// and cached and show bytes written through it since the last call. Empty when nothing was written.
     /// </summary>
     public IReadOnlyList<DiskFile> TakeStale(DiskFile file)
@@ -141,7 +143,8 @@ public sealed class Coherence(CoherenceRules rules, IReadOnlyList<DiskFile> file
         }
     }
 
-    private static bool IsBeside(DiskFile file, DiskFile other) => !ReferenceEquals(file, other) && file.Overlaps(other);
+    private static bool IsBeside(DiskFile file, DiskFile other) =>
+        !ReferenceEquals(file, other) && file.Overlaps(other);
 
     private bool Conflicts(DiskFile file, bool writes)
     {

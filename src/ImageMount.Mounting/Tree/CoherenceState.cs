@@ -1,6 +1,8 @@
 namespace ImageMount.Mounting.Tree;
 
-/// <summary>Part of <see cref="DiskFile"/>: who has it open and how often it was written. Kept by <see cref="Coherence"/>.</summary>
+/// <summary>
+/// Part of <see cref="DiskFile"/>: who has it open and how often it was written. Kept by <see cref="Coherence"/>.
+/// </summary>
 public sealed class CoherenceState
 {
     private long _writes;

@@ -58,7 +58,9 @@ public sealed class DiskFile : TreeNode
     public bool Overlaps(DiskFile other) =>
         ReferenceEquals(Node, other.Node) && Offset < other.Offset + other.Length && other.Offset < Offset + Length;
 
-    /// <summary>Fills the buffer from <paramref name="offset"/>; the count is short only at the end of the file.</summary>
+    /// <summary>
+    /// Fills the buffer from <paramref name="offset"/>; the count is short only at the end of the file.
+    /// </summary>
     public ValueTask<int> ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
     {
         int count = (int)Math.Clamp(Length - offset, 0, buffer.Length);
@@ -143,7 +145,9 @@ public sealed class DiskFile : TreeNode
     /// <summary>Everything written before the call is durable when it completes.</summary>
     public ValueTask FlushAsync(CancellationToken cancellationToken) => Node.FlushAsync(cancellationToken);
 
-    /// <summary>Makes the disk at least <paramref name="length"/> bytes long (rounded up to sectors of 512). False: it cannot.</summary>
+    /// <summary>
+    /// Makes the disk at least <paramref name="length"/> bytes long (rounded up to sectors of 512). False: it cannot.
+    /// </summary>
     public async ValueTask<bool> GrowAsync(long length, CancellationToken cancellationToken)
     {
         const long Sector = 512;
@@ -178,7 +182,8 @@ public sealed class DiskFile : TreeNode
     private async ValueTask<int> GrowAndWriteAsync(
         long offset, ReadOnlyMemory<byte> data, WriteFlags flags, CancellationToken cancellationToken)
     {
-        if (offset > long.MaxValue - data.Length || !await GrowAsync(offset + data.Length, cancellationToken).ConfigureAwait(false))
+        if (offset > long.MaxValue - data.Length
+            || !await GrowAsync(offset + data.Length, cancellationToken).ConfigureAwait(false))
         {
             return 0;
         }

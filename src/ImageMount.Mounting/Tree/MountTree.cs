@@ -21,7 +21,8 @@ public sealed record MountTreeOptions
     public Func<SnapshotInfo, CancellationToken, ValueTask<BlockNode>>? OpenSnapshot { get; init; }
 
     /// <summary>Files of .imgmount by name, each with what makes its text.</summary>
-    public IReadOnlyList<(string Name, Func<IAsyncEnumerable<ReadOnlyMemory<byte>>> Source)> Reports { get; init; } = [];
+    public IReadOnlyList<(string Name, Func<IAsyncEnumerable<ReadOnlyMemory<byte>>> Source)> Reports { get; init; } =
+        [];
 }
 
 /// <summary>

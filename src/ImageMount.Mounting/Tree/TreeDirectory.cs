@@ -18,7 +18,9 @@ public sealed class TreeDirectory : TreeNode
     /// <summary>The entries if they are known already, else null.</summary>
     public IReadOnlyList<TreeNode>? LoadedEntries => _entries;
 
-    /// <summary>The entries; finding them may open a snapshot and fail with <see cref="Core.Block.BlockException"/>.</summary>
+    /// <summary>
+    /// The entries; finding them may open a snapshot and fail with <see cref="Core.Block.BlockException"/>.
+    /// </summary>
     public ValueTask<IReadOnlyList<TreeNode>> GetEntriesAsync(CancellationToken cancellationToken)
     {
         IReadOnlyList<TreeNode>? entries = _entries;

@@ -13,7 +13,9 @@ public abstract class TreeNode
         Parent = parent;
     }
 
-    /// <summary>Number of the node: 1 is the root, the rest follow without gaps. 0 until the tree has adopted it.</summary>
+    /// <summary>
+    /// Number of the node: 1 is the root, the rest follow without gaps. 0 until the tree has adopted it.
+    /// </summary>
     public ulong Id { get; internal set; }
 
     /// <summary>Name in its directory; empty for the root.</summary>

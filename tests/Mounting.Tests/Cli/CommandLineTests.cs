@@ -62,7 +62,9 @@ public sealed class CommandLineTests
         try
         {
             MountRequest request = Mount(line);
-            Assert.True(line.EndsWith("-r -r", StringComparison.Ordinal) && request.ReadOnly); // saying it twice is no mistake
+
+            // Saying it twice is no mistake.
+            Assert.True(line.EndsWith("-r -r", StringComparison.Ordinal) && request.ReadOnly);
         }
         catch (UsageException e)
         {
@@ -78,7 +80,8 @@ public sealed class CommandLineTests
     [InlineData("3M", 3L << 20)]
     [InlineData("2g", 2L << 30)]
     [InlineData("1T", 1L << 40)]
-    public void Sizes_have_suffixes(string text, long expected) => Assert.Equal(expected, Arguments.Bytes(text, "size"));
+    public void Sizes_have_suffixes(string text, long expected) =>
+        Assert.Equal(expected, Arguments.Bytes(text, "size"));
 
     [Theory]
     [InlineData("")]
@@ -93,7 +96,8 @@ public sealed class CommandLineTests
     [Fact]
     public void Help_fits_eighty_columns_and_names_every_option()
     {
-        foreach (string text in CommandLineReader.Verbs.Select(v => HelpText.ForVerb(v.Verb)).Append(HelpText.ForProgram()))
+        IEnumerable<string> verbs = CommandLineReader.Verbs.Select(v => HelpText.ForVerb(v.Verb));
+        foreach (string text in verbs.Append(HelpText.ForProgram()))
         {
             Assert.All(text.Split('\n'), line => Assert.True(line.Length <= 79, line));
         }
@@ -103,7 +107,8 @@ public sealed class CommandLineTests
             string text = HelpText.ForVerb(verb);
             foreach (CommandLine.OptionAttribute option in CommandLineReader.OptionsOf(arguments))
             {
-                Assert.Contains(option.LongName.Length > 0 ? "--" + option.LongName : "-" + option.ShortName, text, StringComparison.Ordinal);
+                string name = option.LongName.Length > 0 ? "--" + option.LongName : "-" + option.ShortName;
+                Assert.Contains(name, text, StringComparison.Ordinal);
                 Assert.False(string.IsNullOrEmpty(option.HelpText), option.LongName);
             }
         }
@@ -112,7 +117,8 @@ public sealed class CommandLineTests
     [Fact]
     public void Every_driver_there_is_is_listed() =>
         Assert.Equal(
-            TestGraph.Registry.Drivers.Select(d => d.Name).Order(), Drivers.Registry.Drivers.Select(d => d.Name).Order());
+            TestGraph.Registry.Drivers.Select(d => d.Name).Order(),
+            Drivers.Registry.Drivers.Select(d => d.Name).Order());
 
     [Theory]
     [InlineData(0, "0 B")]
@@ -121,7 +127,8 @@ public sealed class CommandLineTests
     [InlineData(1536, "1.5 KiB")]
     [InlineData(16 << 20, "16 MiB")]
     [InlineData(long.MaxValue, "8 EiB")]
-    public void Sizes_are_shown_in_three_digits(long bytes, string expected) => Assert.Equal(expected, Sizes.Human(bytes));
+    public void Sizes_are_shown_in_three_digits(long bytes, string expected) =>
+        Assert.Equal(expected, Sizes.Human(bytes));
 
     private static MountRequest Mount(string line) =>
         MountCommand.Prepare(CommandLineReader.Parse<MountArguments>(line.Split(' ')));

@@ -26,7 +26,8 @@ public sealed class DiskFileSystemTests
     [InlineData(Length - 10, 10, 10)]
     [InlineData(Length, 1, -Errno.ENOSPC)]
     [InlineData(Length + 4096, 1, -Errno.ENOSPC)]
-    public async Task Writes_end_at_the_end_of_the_disk_like_those_to_a_block_device(long offset, int count, int expected)
+    public async Task Writes_end_at_the_end_of_the_disk_like_those_to_a_block_device(
+        long offset, int count, int expected)
     {
         Host host = await Host.MakeAsync(new FuseMountOptions());
         Assert.Equal(expected, await host.System.WriteAsync(
@@ -125,7 +126,8 @@ public sealed class DiskFileSystemTests
     [InlineData(PunchHole | KeepSize, -1L, 512L, -Errno.EINVAL)]
     [InlineData(PunchHole | KeepSize, 0L, 0L, -Errno.EINVAL)]
     [InlineData(ZeroRange, 1L, long.MaxValue, -Errno.EINVAL)]
-    public async Task Fallocate_zeroes_and_does_not_promise_what_it_cannot(int mode, long offset, long length, int expected)
+    public async Task Fallocate_zeroes_and_does_not_promise_what_it_cannot(
+        int mode, long offset, long length, int expected)
     {
         Host host = await Host.MakeAsync(new FuseMountOptions());
         Assert.Equal(expected, await host.System.FallocateAsync(
@@ -217,7 +219,8 @@ public sealed class DiskFileSystemTests
         host.Device.Content.AsSpan(10 * 512, 1000).Fill(0x77);
         Assert.Equal(1000, await host.System.CopyFileRangeAsync(
             Context, host.Partition, 0, 0, host.Disk, 0, 80 * 512, 1000, 0, default));
-        Assert.Equal(host.Device.Content.AsSpan(10 * 512, 1000).ToArray(), host.Device.Content.AsSpan(80 * 512, 1000).ToArray());
+        Assert.Equal(
+            host.Device.Content.AsSpan(10 * 512, 1000).ToArray(), host.Device.Content.AsSpan(80 * 512, 1000).ToArray());
         Assert.Equal(512, await host.System.CopyFileRangeAsync(
             Context, host.Disk, 0, Length - 512, host.Disk, 0, 0, 4096, 0, default));
     }
@@ -294,7 +297,8 @@ public sealed class DiskFileSystemTests
 
         public override BlockCapabilities Capabilities => BlockCapabilities.Write;
 
-        public override ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) => default;
+        public override ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) =>
+            default;
 
         public override ValueTask WriteAsync(
             long offset, ReadOnlyMemory<byte> buffer, WriteFlags flags, CancellationToken cancellationToken) => default;
@@ -304,7 +308,8 @@ public sealed class DiskFileSystemTests
         DiskFileSystem System, FakeConnection Kernel, BlockNode Node, MemoryDevice Device, ulong Disk, ulong Partition)
     {
         public static async Task<Host> MakeAsync(
-            FuseMountOptions options, BlockCapabilities capabilities = BlockCapabilities.Write | BlockCapabilities.Resize) =>
+            FuseMountOptions options,
+            BlockCapabilities capabilities = BlockCapabilities.Write | BlockCapabilities.Resize) =>
             await MakeAsync(options, new MemoryDevice(new DiskBuilder(100).Entry(0, 0, 0x83, 10, 50).Sign().Bytes)
             {
                 Declared = capabilities,

@@ -14,7 +14,8 @@ public sealed class GptTests
     [InlineData(4096, 128, 128)]
     [InlineData(512, 4, 256)]
     [InlineData(4096, 16, 4096)]
-    public async Task Entries_are_read_for_both_sector_sizes_and_any_entry_size(int sectorSize, int count, int entrySize)
+    public async Task Entries_are_read_for_both_sector_sizes_and_any_entry_size(
+        int sectorSize, int count, int entrySize)
     {
         DiskBuilder disk = Make(sectorSize, count, entrySize);
         PartitionTable table = await disk.ScanAsync();
@@ -24,7 +25,8 @@ public sealed class GptTests
         Assert.Empty(table.Warnings);
         Assert.Equal(
             [
-                new Partition(1, 100L * sectorSize, 20L * sectorSize, LinuxData.ToString(), "Linux", "größe", true, false),
+                new Partition(
+                    1, 100L * sectorSize, 20L * sectorSize, LinuxData.ToString(), "Linux", "größe", true, false),
                 new Partition(3, 200L * sectorSize, 1L * sectorSize, LinuxData.ToString(), "Linux", "p3", false, false),
             ],
             table.Partitions);

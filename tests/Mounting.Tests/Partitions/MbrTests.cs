@@ -44,7 +44,8 @@ public sealed class MbrTests
     [InlineData(5000u, "past the end")]
     [InlineData(0xFFFFFFF0u, "past the end")]
     [InlineData(70u, "has no signature")]
-    public async Task A_chain_that_leads_nowhere_ends_with_a_warning_and_keeps_what_came_before(uint link, string warning)
+    public async Task A_chain_that_leads_nowhere_ends_with_a_warning_and_keeps_what_came_before(
+        uint link, string warning)
     {
         PartitionTable table = await new DiskBuilder(400)
             .Entry(0, 1, 0x0F, 100, 200).Sign()

@@ -25,13 +25,15 @@ public sealed class PeerTests
         string dump = Qemu.Succeed("sfdisk", "--dump", path);
         var expected = Regex
             .Matches(dump, @"disk(\d+) : start=\s*(\d+), size=\s*(\d+), type=([^,\n]+)")
-            .Select(m => (Number: Number(m, 1), Start: Number(m, 2), Size: Number(m, 3), Type: m.Groups[4].Value.Trim()))
+            .Select(
+                m => (Number: Number(m, 1), Start: Number(m, 2), Size: Number(m, 3), Type: m.Groups[4].Value.Trim()))
             .Where(p => p.Type is not ("5" or "f")) // the containers of logical partitions have no window
             .Select(p => (p.Number, p.Start * 512, p.Size * 512))
             .ToList();
         Assert.NotEmpty(expected);
 
-        await using Graph graph = await TestGraph.OpenAsync($"json:{{\"driver\":\"raw\",\"file\":{{\"driver\":\"file\",\"filename\":\"{path}\"}}}}");
+        await using Graph graph = await TestGraph.OpenAsync(
+            $"json:{{\"driver\":\"raw\",\"file\":{{\"driver\":\"file\",\"filename\":\"{path}\"}}}}");
         PartitionTable table = await PartitionScanner.ScanAsync(graph.Root);
 
         Assert.Empty(table.Warnings);
@@ -66,7 +68,8 @@ public sealed class PeerTests
         {
             DiskBuilder disk = round % 2 == 0
                 ? GptTests.Make(512, 16, 128)
-                : new DiskBuilder(400).Entry(0, 0, 0x05, 1, 300).Entry(1, 0, 0x83, 1, 1).Entry(1, 1, 5, 2, 9).Sign().Sign(1);
+                : new DiskBuilder(400)
+                    .Entry(0, 0, 0x05, 1, 300).Entry(1, 0, 0x83, 1, 1).Entry(1, 1, 5, 2, 9).Sign().Sign(1);
             int changes = random.Next(1, 20);
             for (int i = 0; i < changes; i++)
             {

@@ -3,7 +3,9 @@ using ImageMount.Mounting.Reports;
 
 namespace ImageMount.Mounting.Tests.Reports;
 
-/// <summary>Our JSON beside qemu-img's of the same image: the same keys, of the same types, with the same values.</summary>
+/// <summary>
+/// Our JSON beside qemu-img's of the same image: the same keys, of the same types, with the same values.
+/// </summary>
 public sealed class QemuSchemaTests
 {
     [SkippableTheory]
@@ -131,7 +133,7 @@ public sealed class QemuSchemaTests
                 }
 
                 break;
-            case JsonValueKind.String when path.Contains(".extents[", StringComparison.Ordinal) && theirs.ToString() == "":
+            case JsonValueKind.String when theirs.ToString() == "" && path.EndsWith("].format", StringComparison.Ordinal):
                 break; // QEMU 7.2 forgets the kind of a sparse extent; later ones say SPARSE, as we do.
             default:
                 Assert.True(theirs.ToString() == ours.ToString(), $"{path}: qemu-img has {theirs}, we have {ours}");

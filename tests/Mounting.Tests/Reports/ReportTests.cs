@@ -96,7 +96,8 @@ public sealed class ReportTests
         Assert.True(pieces > 10);
         JsonElement root = JsonDocument.Parse(text.ToArray()).RootElement;
         Assert.Equal(20_000, root.GetArrayLength());
-        Assert.All(root.EnumerateArray(), line => Assert.Equal(StripedDevice.Stripe, line.GetProperty("length").GetInt64()));
+        Assert.All(
+            root.EnumerateArray(), line => Assert.Equal(StripedDevice.Stripe, line.GetProperty("length").GetInt64()));
     }
 
     private sealed class StripedDevice : BlockDevice
@@ -107,7 +108,8 @@ public sealed class ReportTests
 
         public override BlockCapabilities Capabilities => BlockCapabilities.Map;
 
-        public override ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) => default;
+        public override ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) =>
+            default;
 
         public override ValueTask<BlockExtent> MapAsync(long offset, long count, CancellationToken cancellationToken)
         {

@@ -191,12 +191,14 @@ public sealed class TreeTests
         }
 
         await using var reader = new ReportReader(Source);
-        foreach ((int offset, int count) in ((int, int)[])[(0, 10), (10, 1000), (5000, 50), (20, 300), (8000, 5000), (9000, 10)])
+        (int, int)[] reads = [(0, 10), (10, 1000), (5000, 50), (20, 300), (8000, 5000), (9000, 10)];
+        foreach ((int offset, int count) in reads)
         {
             var buffer = new byte[count];
             int read = await reader.ReadAsync(offset, buffer, default);
             int expected = Math.Clamp(text.Length - offset, 0, count);
-            Assert.Equal(expected == 0 ? "" : text.Substring(offset, expected), Encoding.UTF8.GetString(buffer, 0, read));
+            Assert.Equal(
+                expected == 0 ? "" : text.Substring(offset, expected), Encoding.UTF8.GetString(buffer, 0, read));
         }
 
         Assert.Equal(2, started);
@@ -204,7 +206,8 @@ public sealed class TreeTests
 
     private static DiskBuilder Disk() => new DiskBuilder(100).Entry(0, 0, 0x83, 10, 50).Sign();
 
-    private static SnapshotInfo Snapshot(string id, string name) => new(id, name, 0, 0, DateTimeOffset.UnixEpoch, 0, null);
+    private static SnapshotInfo Snapshot(string id, string name) =>
+        new(id, name, 0, 0, DateTimeOffset.UnixEpoch, 0, null);
 
     private static async IAsyncEnumerable<ReadOnlyMemory<byte>> Pieces(string text)
     {
