@@ -76,8 +76,8 @@ class Ours:
         self.executable = executable
         self.extra = ["--transport", transport] if transport else []
 
-    def shown(self):
-        return " ".join(["imgmount mount disk.qcow2 DIR --cache none", *self.extra])
+    def shown(self, cache):
+        return " ".join(["imgmount mount disk.qcow2 DIR --cache", cache, *self.extra])
 
     def start(self, image, point, cache, read_only, pidfile):
         os.mkdir(point)
@@ -113,8 +113,8 @@ class Peer:
                 "--blockdev", f"driver={driver},node-name=d,file=f,cache.direct={direct},{access}",
                 "--export", f"type=fuse,id=e,node-name=d,mountpoint={point},writable={'off' if read_only else 'on'}"]
 
-    def shown(self):
-        return " ".join(["qemu-storage-daemon", *self.arguments("disk.qcow2", "FILE", "none", False)])
+    def shown(self, cache):
+        return " ".join(["qemu-storage-daemon", *self.arguments("disk.qcow2", "FILE", cache, False)])
 
     def start(self, image, point, cache, read_only, pidfile):
         with open(point, "wb"):
