@@ -129,7 +129,7 @@ public sealed class FileDriver : BlockDriver<FileOptions>
         {
             Found = type,
             Expected = "a regular file or a block device",
-            Hint = stat.IsDirectory ? "Name a file in it, or use fat:DIRECTORY to see the folder as a disk." : null,
+            Hint = stat.IsDirectory ? "Name an image file in it." : null,
         };
         e.Stamp(path, null);
         throw e;

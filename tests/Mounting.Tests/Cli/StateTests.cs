@@ -39,13 +39,31 @@ public sealed class StateTests
         {
             Image = new ImageRequest
             {
-                Source = "ü\u0001\"", IsOptions = true, Format = "raw", ForceShare = true, Locking = LockingMode.Off,
-                AllowExternal = true, Offset = "1k", Size = "2M", Overlay = true,
+                Source = "ü\u0001\"",
+                IsOptions = true,
+                Format = "raw",
+                ForceShare = true,
+                Locking = LockingMode.Off,
+                AllowExternal = true,
+                Offset = "1k",
+                Size = "2M",
+                Overlay = true,
             },
-            MountPoint = "/m", ReadOnly = true, Cache = CacheMode.Unsafe, Discard = false, Growable = true,
-            AllowOther = true, NonEmpty = true,
-            Uid = uint.MaxValue, Gid = 0, Mode = 0x1A4, ThreadsOnly = true, Threads = 3, PidFile = "p",
-            LogFile = "l", Debug = true,
+            MountPoint = "/m",
+            ReadOnly = true,
+            Cache = CacheMode.Unsafe,
+            Discard = false,
+            Growable = true,
+            AllowOther = true,
+            NonEmpty = true,
+            Uid = uint.MaxValue,
+            Gid = 0,
+            Mode = 0x1A4,
+            ThreadsOnly = true,
+            Threads = 3,
+            PidFile = "p",
+            LogFile = "l",
+            Debug = true,
         };
         Assert.Equal(request, CliJson.ReadRequest(CliJson.Write(request)));
         var plain = new MountRequest { Image = new ImageRequest { Source = "" }, MountPoint = "" };
