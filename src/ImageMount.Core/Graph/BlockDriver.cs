@@ -57,6 +57,20 @@ public abstract class BlockDriver
     /// </summary>
     public virtual string? Locate(object options) => null;
 
+    /// <summary>Formats: what makes images; null for a format that is only read.</summary>
+    public virtual ImageCreator? Creator => null;
+
+    /// <summary>
+    /// Protocols: makes the file that <paramref name="options"/> (an instance of <see cref="OptionsType"/>) name, empty.
+    /// False: it was there already, and was not touched.
+    /// </summary>
+    public virtual ValueTask<bool> CreateFileAsync(object options, CancellationToken cancellationToken) =>
+        throw new BlockException(BlockErrorKind.NotSupported, $"driver '{Name}' cannot make files");
+
+    /// <summary>Protocols: removes a file that <see cref="CreateFileAsync"/> made.</summary>
+    public virtual ValueTask DeleteFileAsync(object options, CancellationToken cancellationToken) =>
+        throw new BlockException(BlockErrorKind.NotSupported, $"driver '{Name}' cannot remove files");
+
     /// <summary>Opens a device. <paramref name="options"/> is an instance of <see cref="OptionsType"/>.</summary>
     public abstract ValueTask<BlockDevice> OpenAsync(
         OpenContext context, object options, CancellationToken cancellationToken);

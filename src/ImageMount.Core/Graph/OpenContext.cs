@@ -33,6 +33,9 @@ public sealed record OpenFlags
 
     /// <summary>Do not open parents; ranges that they define are an error to read.</summary>
     public bool NoBacking { get; init; }
+
+    /// <summary>Passphrases and keys that drivers may ask for; owned by whoever opens the graph.</summary>
+    public Secrets.SecretStore Secrets { get; init; } = new();
 }
 
 /// <summary>Whether image files are locked against other programs.</summary>

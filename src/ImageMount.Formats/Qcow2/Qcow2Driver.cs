@@ -18,6 +18,9 @@ public sealed class Qcow2Driver : BlockDriver<Qcow2Options>
     public override string Summary => "QEMU's copy-on-write format, versions 2 and 3.";
 
     /// <inheritdoc/>
+    public override ImageCreator? Creator { get; } = new Qcow2ImageCreator();
+
+    /// <inheritdoc/>
     public override int Probe(in ProbeInput input) => Qcow2Header.HasMagic(input.Head) ? 100 : 0;
 
     /// <inheritdoc/>

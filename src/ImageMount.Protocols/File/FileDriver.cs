@@ -19,6 +19,17 @@ public sealed class FileDriver : BlockDriver<FileOptions>
     public override string Summary => "A regular file or a block device of this host.";
 
     /// <inheritdoc/>
+    public override ValueTask<bool> CreateFileAsync(object options, CancellationToken cancellationToken) =>
+        new(FileMaker.TryCreate(((FileOptions)options).Filename));
+
+    /// <inheritdoc/>
+    public override ValueTask DeleteFileAsync(object options, CancellationToken cancellationToken)
+    {
+        FileMaker.Delete(((FileOptions)options).Filename);
+        return default;
+    }
+
+    /// <inheritdoc/>
     protected override ValueTask<BlockDevice> OpenAsync(
         OpenContext context, FileOptions options, CancellationToken cancellationToken) =>
         new(Open(options, context.Flags, context.Warn));

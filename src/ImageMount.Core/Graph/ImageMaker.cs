@@ -1,0 +1,254 @@
+using System.Globalization;
+using ImageMount.Core.Block;
+using ImageMount.Core.Options;
+using ImageMount.Core.Secrets;
+
+namespace ImageMount.Core.Graph;
+
+/// <summary>
+/// Makes images: binds the options, makes the file, lets the format's <see cref="ImageCreator"/> fill it, and removes
+/// what it made when that fails. A file that is there already and not empty is replaced only on demand.
+/// </summary>
+/// <param name="registry">The drivers there are.</param>
+public sealed class ImageMaker(DriverRegistry registry)
+{
+    private readonly GraphOpener _opener = new(registry);
+
+    /// <summary>Makes an empty image.</summary>
+    /// <param name="format">Name of the format.</param>
+    /// <param name="target">Path or URI of the new file.</param>
+    /// <param name="options">Options of the format's creator, "size" among them.</param>
+    /// <param name="request">How.</param>
+    /// <param name="cancellationToken">Stops it; what was made is removed.</param>
+    public ValueTask CreateAsync(
+        string format, string target, OptionMap options, CreateRequest request,
+        CancellationToken cancellationToken = default) =>
+        MakeAsync(
+            format, target, options, request,
+            static (creator, context, bound, _, token) => creator.IsSequential(bound)
+                ? throw new BlockException(
+                    BlockErrorKind.InvalidArgument, "an image with these options can only be made from another image")
+                {
+                    Hint = "Use 'imgmount convert'.",
+                }
+                : creator.CreateAsync(context, bound, token),
+            null, cancellationToken);
+
+    /// <summary>
+    /// Makes an image from a source in one pass, for options of which <see cref="IsSequential"/> is true.
+    /// </summary>
+    public ValueTask CreateFromAsync(
+        string format, string target, OptionMap options, BlockNode source, CreateRequest request,
+        CancellationToken cancellationToken = default) =>
+        MakeAsync(
+            format, target, options, request,
+            static (creator, context, bound, from, token) => creator.CreateFromAsync(context, bound, from!, token),
+            source, cancellationToken);
+
+    /// <summary>Whether an image with these options can only be made whole.</summary>
+    public bool IsSequential(string format, OptionMap options) =>
+        CreatorOf(format).IsSequential(Bind(format, options));
+
+    /// <summary>The creator of a format; NotSupported where it makes no images.</summary>
+    public ImageCreator CreatorOf(string format) => registry.Get(format).Creator
+        ?? throw new BlockException(BlockErrorKind.NotSupported, $"images of format '{format}' cannot be made")
+        {
+            Hint = $"Formats that can be made: {string.Join(", ", Makeable())}.",
+        };
+
+    private IEnumerable<string> Makeable() =>
+        registry.Drivers.Where(driver => driver.Creator is not null).Select(driver => driver.Name).Order(StringComparer.Ordinal);
+
+    private object Bind(string format, OptionMap options) => OptionBinder.Bind(
+        options, $"making an image of format '{format}'", "", [CreatorOf(format).OptionsType], [])[0];
+
+    private async ValueTask MakeAsync(
+        string format, string target, OptionMap options, CreateRequest request,
+        Func<ImageCreator, CreateContext, object, BlockNode?, CancellationToken, ValueTask> fill, BlockNode? source,
+        CancellationToken cancellationToken)
+    {
+        ImageCreator creator = CreatorOf(format);
+        await using var context = new MakerContext(registry, _opener, target, request);
+        options = options.Clone();
+        if (options.Get("size") is null && source is not null)
+        {
+            options.Set("size", source.Length.ToString(CultureInfo.InvariantCulture));
+        }
+        else if (options.Get("size") is null && options.Get("backing_file") is { Length: > 0 } parent)
+        {
+            BlockNode node = await context.OpenParentAsync(parent, options.Get("backing_fmt"), cancellationToken)
+                .ConfigureAwait(false);
+            options.Set("size", node.Length.ToString(CultureInfo.InvariantCulture));
+        }
+
+        object bound = Bind(format, options);
+        try
+        {
+            await context.MakeFileAsync(cancellationToken).ConfigureAwait(false);
+            await fill(creator, context, bound, source, cancellationToken).ConfigureAwait(false);
+            await context.CloseFilesAsync().ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            await context.RemoveFilesAsync().ConfigureAwait(false);
+            (e as BlockException)?.Stamp(target, null);
+            throw;
+        }
+    }
+}
+
+/// <summary>How an image is to be made.</summary>
+public sealed record CreateRequest
+{
+    /// <summary>A file that exists and is not empty is emptied first; otherwise it is an error.</summary>
+    public bool Overwrite { get; init; }
+
+    /// <summary>How files are opened: locking, secrets, whether parents may lie outside.</summary>
+    public OpenFlags Flags { get; init; } = new() { Writable = true };
+
+    /// <summary>Takes warnings.</summary>
+    public Action<string>? Warning { get; init; }
+}
+
+/// <summary>The context of one image being made.</summary>
+internal sealed class MakerContext(
+    DriverRegistry registry, GraphOpener opener, string target, CreateRequest request) : CreateContext, IAsyncDisposable
+{
+    private readonly SourceParser _parser = new(registry);
+    private readonly List<Graph> _files = [];
+    private readonly List<Graph> _parents = [];
+    private readonly List<(BlockDriver Driver, object Options)> _made = [];
+
+    public override BlockNode File => _files[0].Root;
+
+    public override string FileName => Path.GetFileName(target);
+
+    public override SecretStore Secrets => request.Flags.Secrets;
+
+    public override void Warn(string message) => request.Warning?.Invoke(message);
+
+    public override string ResolveReference(string reference) => References.Resolve(reference, target).Text;
+
+    public override async ValueTask<BlockNode> CreateSiblingAsync(string name, CancellationToken cancellationToken)
+    {
+        if (name != Path.GetFileName(name) || name is "" or "." or "..")
+        {
+            throw new BlockException(
+                BlockErrorKind.InvalidArgument, $"'{References.Shorten(name)}' is not the name of a file beside the image");
+        }
+
+        return await OpenNewAsync(References.Resolve(name, target).Text, cancellationToken).ConfigureAwait(false);
+    }
+
+    public override async ValueTask<BlockNode> OpenParentAsync(
+        string reference, string? format, CancellationToken cancellationToken)
+    {
+        string text = References.Resolve(reference, target).Text;
+        OptionMap options = _parser.Parse(text);
+        if (format is not null)
+        {
+            options.Set("driver", format);
+        }
+
+        // The user names the parent here, so it may lie anywhere.
+        Graph parent = await opener.OpenAsync(
+            options, request.Flags with { Writable = false, NoBacking = false }, cancellationToken).ConfigureAwait(false);
+        _parents.Add(parent);
+        return parent.Root;
+    }
+
+    /// <summary>Makes the file of the image itself.</summary>
+    public async ValueTask MakeFileAsync(CancellationToken cancellationToken) =>
+        await OpenNewAsync(target, cancellationToken).ConfigureAwait(false);
+
+    /// <summary>Closes what was written; failures count.</summary>
+    public async ValueTask CloseFilesAsync()
+    {
+        foreach (Graph file in Enumerable.Reverse(_files))
+        {
+            await file.CloseAsync().ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Closes and removes what was made, after a failure, which is the one to report.</summary>
+    public async ValueTask RemoveFilesAsync()
+    {
+        foreach (Graph file in Enumerable.Reverse(_files))
+        {
+            await TryAsync(() => file.CloseAsync()).ConfigureAwait(false);
+        }
+
+        foreach ((BlockDriver driver, object options) in _made)
+        {
+            await TryAsync(() => driver.DeleteFileAsync(options, CancellationToken.None)).ConfigureAwait(false);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (Graph graph in _files.Concat(_parents))
+        {
+            await TryAsync(() => graph.CloseAsync()).ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask TryAsync(Func<ValueTask> action)
+    {
+        try
+        {
+            await action().ConfigureAwait(false);
+        }
+        catch (BlockException e)
+        {
+            Warn($"cleaning up after a failure: {e.Describe()}");
+        }
+    }
+
+    private async ValueTask<BlockNode> OpenNewAsync(string path, CancellationToken cancellationToken)
+    {
+        OptionMap options = _parser.ParseProtocol(path);
+        BlockDriver driver = registry.Get(options.Get("driver") ?? "file");
+        OptionMap own = options.Clone();
+        own.Remove("driver");
+        object bound = OptionBinder.Bind(own, $"driver '{driver.Name}'", "", [driver.OptionsType], [])[0];
+        if (await driver.CreateFileAsync(bound, cancellationToken).ConfigureAwait(false))
+        {
+            _made.Add((driver, bound));
+        }
+
+        options.Set("driver", driver.Name);
+        Graph file = await opener.OpenAsync(
+            options, request.Flags with { Writable = true, Direct = false }, cancellationToken).ConfigureAwait(false);
+        _files.Add(file);
+        BlockNode node = file.Root;
+        if (node.Length == 0)
+        {
+            return node;
+        }
+
+        // Only now, with the lock held: nobody loses an image that is in use, or that he did not mean.
+        if (!request.Overwrite)
+        {
+            throw new BlockException(BlockErrorKind.InvalidArgument, "the file exists and is not empty")
+            {
+                Found = $"{node.Length} bytes",
+                Hint = "Choose another name, or say --overwrite to lose what it holds.",
+            };
+        }
+
+        if (!await node.TryResizeAsync(0, cancellationToken).ConfigureAwait(false))
+        {
+            await WipeHeadAsync(node, cancellationToken).ConfigureAwait(false);
+        }
+
+        return node;
+    }
+
+    /// <summary>A device cannot be emptied; at least nothing of an old image may be recognised.</summary>
+    private static async ValueTask WipeHeadAsync(BlockNode node, CancellationToken cancellationToken)
+    {
+        const long Head = 1 << 20;
+        await node.ZeroAsync(0, Math.Min(Head, node.Length), ZeroFlags.None, cancellationToken).ConfigureAwait(false);
+        await node.FlushAsync(cancellationToken).ConfigureAwait(false);
+    }
+}

@@ -1,0 +1,133 @@
+using ImageMount.Core.Block;
+using ImageMount.Core.Options;
+
+namespace ImageMount.Core.Secrets;
+
+/// <summary>
+/// The secrets that a user gave for one run: by id (<c>--object secret,id=…</c>), one for whatever asks first
+/// (<c>--passphrase-file</c>), or a person at a terminal who is asked. Owned by whoever made it, wiped when disposed.
+/// </summary>
+public sealed class SecretStore : IDisposable
+{
+    private readonly Lock _lock = new();
+    private readonly Dictionary<string, Secret> _byId = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, Secret> _asked = new(StringComparer.Ordinal);
+
+    /// <summary>Used where an image names no secret; owned by the store.</summary>
+    public Secret? Default { get; set; }
+
+    /// <summary>
+    /// Asks a person; null where there is nobody to ask. The argument says for what: "passphrase of disk.luks".
+    /// </summary>
+    public Func<string, Secret?>? Ask { get; init; }
+
+    /// <summary>True when nothing was given and nobody can be asked.</summary>
+    public bool IsEmpty
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _byId.Count == 0 && Default is null && Ask is null;
+            }
+        }
+    }
+
+    /// <summary>Ids in alphabetical order; for passing secrets on.</summary>
+    public IReadOnlyList<string> Ids
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return [.. _byId.Keys.Order(StringComparer.Ordinal)];
+            }
+        }
+    }
+
+    /// <summary>Keeps a secret under an id; the store owns it from here on.</summary>
+    public void Add(string id, Secret secret)
+    {
+        lock (_lock)
+        {
+            if (id.Length == 0 || !_byId.TryAdd(id, secret))
+            {
+                throw new BlockException(
+                    BlockErrorKind.InvalidArgument, id.Length == 0 ? "a secret needs an id" : $"there are two secrets '{id}'");
+            }
+        }
+    }
+
+    /// <summary>The secret of an id; an unknown one is an InvalidArgument that names the nearest.</summary>
+    public Secret Get(string id)
+    {
+        lock (_lock)
+        {
+            if (_byId.TryGetValue(id, out Secret? secret))
+            {
+                return secret;
+            }
+
+            string? nearest = NearestName.Find(id, _byId.Keys);
+            throw new BlockException(BlockErrorKind.InvalidArgument, $"there is no secret '{id}'")
+            {
+                Hint = nearest is null ? $"Give it with --object secret,id={id},file=…" : $"Did you mean '{nearest}'?",
+            };
+        }
+    }
+
+    /// <summary>
+    /// The passphrase for something: the secret of <paramref name="id"/> if one is named, else the default, else a
+    /// person's answer, which is asked for once and then remembered.
+    /// </summary>
+    /// <param name="id">Id that options name ("key-secret"), or null.</param>
+    /// <param name="what">What it opens, for the prompt and for messages: the name of the image.</param>
+    public Secret Passphrase(string? id, string what)
+    {
+        if (id is not null)
+        {
+            return Get(id);
+        }
+
+        lock (_lock)
+        {
+            if (Default is not null)
+            {
+                return Default;
+            }
+
+            if (_asked.TryGetValue(what, out Secret? known))
+            {
+                return known;
+            }
+
+            if (Ask?.Invoke(what) is { } answer)
+            {
+                _asked.Add(what, answer);
+                return answer;
+            }
+        }
+
+        throw new BlockException(BlockErrorKind.PermissionDenied, "the image is encrypted and no passphrase is given")
+        {
+            Hint = "Give it with --passphrase-file FILE, or --object secret,id=ID,file=FILE and key-secret=ID.",
+        };
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            foreach (Secret secret in _byId.Values.Concat(_asked.Values))
+            {
+                secret.Dispose();
+            }
+
+            _byId.Clear();
+            _asked.Clear();
+            Default?.Dispose();
+            Default = null;
+        }
+    }
+}
