@@ -50,6 +50,6 @@ static async Task<int> RunAsync(string[] args)
         "info" => await InfoCommand.RunAsync(CommandLineReader.Parse<InfoArguments>(rest)).ConfigureAwait(false),
         "map" => await MapCommand.RunAsync(CommandLineReader.Parse<MapArguments>(rest)).ConfigureAwait(false),
         "check" => await CheckCommand.RunAsync(CommandLineReader.Parse<CheckArguments>(rest)).ConfigureAwait(false),
-        _ => await MountCommand.RunAsync(CommandLineReader.Parse<MountArguments>(rest)).ConfigureAwait(false),
+        _ => await MountCommand.RunAsync(rest).ConfigureAwait(false),
     };
 }

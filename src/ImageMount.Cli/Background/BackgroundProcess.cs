@@ -1,26 +1,45 @@
+using System.ComponentModel;
 using System.Diagnostics;
 
 namespace ImageMount.Cli.Background;
 
 /// <summary>
 /// The foreground side of a mount: starts this program again, hands it the request through its standard input, and
-/// waits until it says "ready" (the mount can be used) or why not. .NET cannot fork; starting anew costs some 50 ms.
+/// waits until it says "ready" (the mount can be used) or why not. .NET cannot fork; starting anew costs 50 to 100 ms, so
+/// it is done first of all, and the arguments are read meanwhile. A copy that gets no request ends without a word.
 /// </summary>
-public static class BackgroundProcess
+public sealed class BackgroundProcess : IDisposable
 {
     /// <summary>The only argument of the background copy.</summary>
     public const string Marker = "--serve-mount-from-stdin";
 
-    /// <summary>Starts the mount; when this returns it can be used. The answer is its warnings.</summary>
-    /// <exception cref="CommandException">It could not be mounted.</exception>
-    public static IReadOnlyList<string> Start(MountRequest request)
+    private readonly Process _process;
+
+    private BackgroundProcess(Process process) => _process = process;
+
+    /// <summary>Starts the copy.</summary>
+    /// <exception cref="CommandException">It could not be started.</exception>
+    public static BackgroundProcess Begin()
     {
-        using Process process = Process.Start(StartInfo())
-            ?? throw new CommandException("cannot start the background process");
         try
         {
-            process.StandardInput.BaseStream.Write(CliJson.Write(request));
-            process.StandardInput.Close();
+            return new(Process.Start(StartInfo())
+                ?? throw new CommandException("cannot start the background process"));
+        }
+        catch (Win32Exception e)
+        {
+            throw new CommandException($"cannot start the background process: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Has it mount; when this returns the mount can be used. The answer is its warnings.</summary>
+    /// <exception cref="CommandException">It could not be mounted.</exception>
+    public IReadOnlyList<string> Mount(MountRequest request)
+    {
+        try
+        {
+            _process.StandardInput.BaseStream.Write(CliJson.Write(request));
+            _process.StandardInput.Close();
         }
         catch (IOException)
         {
@@ -28,18 +47,25 @@ public static class BackgroundProcess
         }
 
         using var answer = new MemoryStream();
-        process.StandardOutput.BaseStream.CopyTo(answer);
+        _process.StandardOutput.BaseStream.CopyTo(answer);
         if (answer.Length == 0)
         {
-            process.WaitForExit();
+            _process.WaitForExit();
             throw new CommandException(
-                $"the background process ended unexpectedly (exit code {process.ExitCode}); try --foreground");
+                $"the background process ended unexpectedly (exit code {_process.ExitCode}); try --foreground");
         }
 
         ReadyReport report = CliJson.ReadReport(answer.ToArray());
         return report.IsReady
             ? report.Warnings
             : throw new CommandException(report.Error ?? "unknown failure", detail: report.Detail);
+    }
+
+    /// <summary>Lets go of it: with a request it goes on by itself, without one it ends.</summary>
+    public void Dispose()
+    {
+        _process.StandardInput.Dispose();
+        _process.Dispose();
     }
 
     private static ProcessStartInfo StartInfo()

@@ -60,6 +60,11 @@ public sealed class MountServer
             {
                 using var text = new MemoryStream();
                 input.CopyTo(text);
+                if (text.Length == 0)
+                {
+                    return ExitCode.Usage; // The command line was wrong, and whoever read it has said so.
+                }
+
                 request = CliJson.ReadRequest(text.ToArray());
             }
 

@@ -25,17 +25,22 @@ internal static class MountCommand
         "debug",
     ];
 
-    public static async Task<int> RunAsync(MountArguments arguments)
+    /// <summary>Mounts.</summary>
+    /// <param name="words">What stands after the verb.</param>
+    public static async Task<int> RunAsync(string[] words)
     {
+        using BackgroundProcess? background =
+            words.Contains("--foreground") ? null : BackgroundProcess.Begin();
+        MountArguments arguments = CommandLineReader.Parse<MountArguments>(words);
         MountRequest request = Prepare(arguments);
         try
         {
-            if (arguments.Foreground)
+            if (arguments.Foreground || background is null)
             {
                 return await MountServer.RunInForegroundAsync(request).ConfigureAwait(false);
             }
 
-            foreach (string warning in BackgroundProcess.Start(request))
+            foreach (string warning in background!.Mount(request))
             {
                 Messages.Warn(warning);
             }

@@ -7,33 +7,39 @@ using Microsoft.Win32.SafeHandles;
 namespace ImageMount.Fuse.Transport;
 
 /// <summary>
-/// Workers: dedicated threads, each blocking in read(2) on its own clone of /dev/fuse. A clone has a queue of its own
-/// for requests being processed, so workers do not meet on its lock; that is also why a reply must go out through the
-/// descriptor its request came in by. An operation that completes synchronously costs read, call, write, on one thread.
+/// Workers: dedicated threads, each blocking in read(2) on its own clone of /dev/fuse. An operation that completes
+/// synchronously costs read, call, write, on one thread.
 /// </summary>
 /// <remarks>
 /// How many: the kernel wakes idle readers in turn, the one that slept longest first, so every worker that is not needed
 /// makes fast operations slower (measured on 2 cores, 4 KiB random reads: one job 75–84 k a second with 1 worker, 14–52 k
-/// with 2; four jobs 152–180 k with 2 workers, 108–150 k with 4). So there is one to begin with. Up to one a core join
-/// while the next request is there already when the last was answered; more than that while operations take longer than
-/// copying their bytes can explain, or all workers are stuck. Who joined parks again when he is not needed any more.
+/// with 2; four jobs 152–180 k with 2 workers, 108–150 k with 4; on another host with the same processors four jobs 57 k
+/// with 1 worker, 49 k with 2). So there is one to begin with. Up to one a core are tried while the next request is there
+/// already when the last was answered, and stay if that helped (<see cref="WorkerTrial"/>); more than that while
+/// operations take longer than copying their bytes can explain, or all workers are stuck. Who joined parks again when he
+/// is not needed any more.
 /// </remarks>
 internal sealed class ThreadTransport : IFuseTransport
 {
-    private static readonly TimeSpan s_stallPeriod = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan s_period = TimeSpan.FromMilliseconds(200);
+    private const int PeriodsBeforeShrinking = 3;
 
-    private readonly FuseRequestPool _pool;
-    private readonly FuseSessionOptions _options;
-    private readonly int _base;
-    private readonly int _cores;
+        private readonly FuseSessionOptions _options;
     private readonly int _most;
     private readonly Lock _growth = new();
-    private readonly List<Worker> _workers = [];
+    private readonly List<FuseWorker> _workers = [];
     private readonly SemaphoreSlim _unpark = new(0);
-    private readonly Timer _stallWatch;
+    private readonly Timer _watch;
+    private readonly WorkerTrial _trial = new();
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _parked;
     private int _running;
+    private int _shrink;
+    private uint _servedBefore;
+    private bool _helpWanted;
+    private bool _isDisturbed;
+    private int _calmPeriods;
+    private int _earned;
     private bool _ending;
 
     /// <param name="device">/dev/fuse, mounted; owned from here on.</param>
@@ -42,17 +48,17 @@ internal sealed class ThreadTransport : IFuseTransport
     public ThreadTransport(SafeFileHandle device, FuseSessionOptions options, int payload)
     {
         _options = options;
-        _base = options.Workers > 0 ? Math.Min(options.Workers, 64) : 1;
-        _cores = options.Workers > 0 ? _base : Math.Clamp(Environment.ProcessorCount, 2, 8);
-        _most = options.Workers > 0 ? _base : Math.Max(8, 2 * _cores);
-        _pool = new FuseRequestPool(payload, options.BufferMemoryLimit, _most);
-        _workers.Add(new Worker(this, 0, device));
-        _stallWatch = new Timer(_ => LookForStall());
+        Base = options.Workers > 0 ? Math.Min(options.Workers, 64) : 1;
+        Cores = options.Workers > 0 ? Base : Math.Clamp(Environment.ProcessorCount, 2, 8);
+        _most = options.Workers > 0 ? Base : Math.Max(8, 2 * Cores);
+        Pool = new FuseRequestPool(payload, options.BufferMemoryLimit, _most);
+        _workers.Add(new FuseWorker(this, 0, new FuseChannel(device, Pool), null));
+        _watch = new Timer(_ => LookAround());
     }
 
     public Task Completion => _completion.Task;
 
-    public IReadOnlyList<FuseRequest> Requests => _pool.All;
+    public IReadOnlyList<FuseRequest> Requests => Pool.All;
 
     /// <summary>Workers that read requests now.</summary>
     public int ActiveWorkers
@@ -66,7 +72,16 @@ internal sealed class ThreadTransport : IFuseTransport
         }
     }
 
-    private FuseServer Server { get; set; } = null!;
+    public FuseServer Server { get; private set; } = null!;
+
+    /// <summary>Where places for requests come from.</summary>
+    public FuseRequestPool Pool { get; }
+
+    /// <summary>Workers that always stay.</summary>
+    public int Base { get; }
+
+    /// <summary>Workers that fast operations may have.</summary>
+    public int Cores { get; }
 
     public void Start(FuseServer server)
     {
@@ -79,13 +94,17 @@ internal sealed class ThreadTransport : IFuseTransport
 
     public void Ready()
     {
-        for (int i = 1; i < _base; i++)
+        for (int i = 1; i < Base; i++)
         {
             Grow();
         }
-        if (_most > _base)
+        if (MakePolling() is { } polling)
         {
-            _stallWatch.Change(s_stallPeriod, s_stallPeriod);
+            _workers[0].AddPolling(polling);
+        }
+        if (_most > Base)
+        {
+            _watch.Change(s_period, s_period);
         }
     }
 
@@ -94,48 +113,36 @@ internal sealed class ThreadTransport : IFuseTransport
         fixed (byte* start = message)
         {
             // SAFETY: pinned for the duration of the call; the caller keeps the session's descriptor open.
-            nint written = SysWrite.Write(_workers[0].Descriptor, start, (nuint)message.Length);
+            nint written = SysWrite.Write(_workers[0].Blocking.Descriptor, start, (nuint)message.Length);
             return written < 0 ? (int)written : 0;
         }
     }
 
     public void Dispose()
     {
-        _stallWatch.Dispose();
-        foreach (Worker worker in _workers)
+        _watch.Dispose();
+        foreach (FuseWorker worker in _workers)
         {
-            worker.Close();
+            worker.Dispose();
         }
-        _pool.Dispose();
+        Pool.Dispose();
         _unpark.Dispose();
     }
 
-    // One more reader: a parked one, or a new one while there are fewer than the most.
-    private void Grow()
+    /// <summary>One more reader: a parked one, or a new one while there are fewer than the most. Operations are
+    /// slow.</summary>
+    public void Grow()
     {
         lock (_growth)
         {
-            if (_ending)
-            {
-                return;
-            }
-            if (_parked > 0)
-            {
-                _parked--;
-                _unpark.Release();
-            }
-            else if (_workers.Count < _most)
-            {
-                // Who may not open /dev/fuse (fusermount3 did it for us) shares the first descriptor.
-                var worker = new Worker(this, _workers.Count, CloneDevice() ?? _workers[0].Device);
-                _workers.Add(worker);
-                Launch(worker);
-            }
+            _isDisturbed = true;
+            GrowLocked();
         }
     }
 
-    // A second reader, so that others are served while the only one is away on something that takes its time.
-    private void GrowBeside()
+    /// <summary>A second reader, so that others are served while the only one is away on something that takes its
+    /// time.</summary>
+    public void GrowBeside()
     {
         if (_most > 1 && ActiveWorkers < 2)
         {
@@ -143,17 +150,15 @@ internal sealed class ThreadTransport : IFuseTransport
         }
     }
 
-    // As long as there are cores, whoever always finds the next request waiting gets help.
-    private void GrowToCores()
-    {
-        if (ActiveWorkers < _cores)
-        {
-            Grow();
-        }
-    }
+    /// <summary>A worker always finds the next request waiting.</summary>
+    public void AskForHelp() => Volatile.Write(ref _helpWanted, true);
 
-    // Not before requests have been fast for a while, and never one of the first.
-    private void Park()
+    /// <summary>True for one caller after a trial that did not help.</summary>
+    public bool MustShrink() =>
+        Volatile.Read(ref _shrink) > 0 && Interlocked.CompareExchange(ref _shrink, 0, 1) == 1;
+
+    /// <summary>Sleeps until there is use for one more. Never called by one of the first.</summary>
+    public void Park()
     {
         lock (_growth)
         {
@@ -166,38 +171,100 @@ internal sealed class ThreadTransport : IFuseTransport
         _unpark.Wait();
     }
 
-    private void LookForStall()
+    private void GrowLocked()
+    {
+        if (_ending)
+        {
+            return;
+        }
+        Volatile.Write(ref _shrink, 0);
+        if (_parked > 0)
+        {
+            _parked--;
+            _unpark.Release();
+        }
+        else if (_workers.Count < _most)
+        {
+            // Who may not open /dev/fuse (fusermount3 did it for us) shares the first descriptor.
+            var blocking = new FuseChannel(CloneDevice(nonBlocking: false) ?? _workers[0].Blocking.Device, Pool);
+            var worker = new FuseWorker(this, _workers.Count, blocking, MakePolling());
+            _workers.Add(worker);
+            Launch(worker);
+        }
+    }
+
+    private void LookAround()
     {
         lock (_growth)
         {
-            int stuck = 0;
-            foreach (Worker worker in _workers)
-            {
-                stuck += worker.IsStuckSinceLastLook() ? 1 : 0;
-            }
-            if (_ending || stuck < _running - _parked)
+            if (_ending)
             {
                 return;
             }
+            int stuck = 0;
+            uint served = 0;
+            foreach (FuseWorker worker in _workers)
+            {
+                stuck += worker.IsStuckSinceLastLook() ? 1 : 0;
+                served += worker.Served;
+            }
+            int active = _running - _parked;
+            uint rate = served - _servedBefore;
+            bool isBusy = Volatile.Read(ref _helpWanted);
+            bool helpWanted = isBusy && active < Cores;
+            bool isDisturbed = _isDisturbed;
+            _servedBefore = served;
+            _helpWanted = _isDisturbed = false;
+            if (stuck >= active)
+            {
+                GrowLocked();
+                isDisturbed = true;
+            }
+            // An extra reader that nobody needs is woken in vain by every request. Who joined for a slow operation goes
+            // when there are no more of them; who was found to help stays while there is much to do.
+            _earned = isBusy ? _earned : 0;
+            _calmPeriods = isDisturbed ? 0 : _calmPeriods + 1;
+            if (_calmPeriods >= PeriodsBeforeShrinking && active > Base + _earned)
+            {
+                _calmPeriods = 0;
+                Volatile.Write(ref _shrink, 1);
+                isDisturbed = true;
+            }
+            switch (_trial.Next(rate, helpWanted, isDisturbed))
+            {
+                case WorkerTrial.Verdict.Grow:
+                    GrowLocked();
+                    _earned++;
+                    break;
+                case WorkerTrial.Verdict.Shrink:
+                    _earned = Math.Max(0, _earned - 1);
+                    Volatile.Write(ref _shrink, 1);
+                    break;
+            }
         }
-        Grow();
     }
 
-    private void Launch(Worker worker)
+    private void Launch(FuseWorker worker)
     {
         _running++;
         // Small stacks: the path below is shallow, and file systems that recurse are not invited.
         new Thread(worker.Run, 512 << 10) { IsBackground = true, Name = $"fuse{worker.Index}" }.Start();
     }
 
-    private SafeFileHandle? CloneDevice()
+    // With one processor there is nobody whom looking would save a wake-up.
+    private FuseChannel? MakePolling() =>
+        Environment.ProcessorCount > 1 && CloneDevice(nonBlocking: true) is { } clone
+            ? new FuseChannel(clone, Pool) : null;
+
+    private SafeFileHandle? CloneDevice(bool nonBlocking)
     {
-        SafeFileHandle? clone = SysOpen.TryOpen("/dev/fuse", SysOpen.O_RDWR, out _);
+        int flags = SysOpen.O_RDWR | (nonBlocking ? SysOpen.O_NONBLOCK : 0);
+        SafeFileHandle? clone = SysOpen.TryOpen("/dev/fuse", flags, out _);
         if (clone is null)
         {
             return null;
         }
-        if (FuseDeviceControl.Clone((int)clone.DangerousGetHandle(), _workers[0].Descriptor) < 0)
+        if (FuseDeviceControl.Clone((int)clone.DangerousGetHandle(), _workers[0].Blocking.Descriptor) < 0)
         {
             clone.Dispose();
             return null;
@@ -205,10 +272,11 @@ internal sealed class ThreadTransport : IFuseTransport
         return clone;
     }
 
-    // The first worker to see the end closes the pool and wakes the parked ones, so that all workers end.
-    private void Ended(Exception? failure)
+    /// <summary>The first worker to see the end closes the pool and wakes the parked ones, so that all workers
+    /// end.</summary>
+    public void Ended(Exception? failure)
     {
-        _pool.Close();
+        Pool.Close();
         if (failure is not null)
         {
             _completion.TrySetException(failure);
@@ -227,170 +295,6 @@ internal sealed class ThreadTransport : IFuseTransport
         if (last)
         {
             _completion.TrySetResult();
-        }
-    }
-
-    private sealed class Worker(ThreadTransport transport, int index, SafeFileHandle device) : IFuseReplySink
-    {
-        // An operation is slow when it takes 100 µs more than its bytes need at 1 GB/s.
-        private const int Window = 64;
-        private const int SlowInWindow = 16;
-        private const int IdleWindowsBeforeParking = 16;
-
-        // A request is found waiting when read(2) takes no longer than its own work: nobody had to be woken.
-        private const int EagerInWindow = 48;
-        private static readonly long s_slowTicks = Stopwatch.Frequency / 10_000;
-        private static readonly long s_eagerTicks = Stopwatch.Frequency / 400_000;
-
-        private uint _served;
-        private bool _busy;
-        private uint _servedAtLastLook;
-        private int _inWindow;
-        private int _slow;
-        private int _eager;
-        private int _idleWindows;
-        private long _answered;
-
-        public int Index => index;
-
-        public SafeFileHandle Device => device;
-
-        /// <summary>Open as long as the transport is not disposed, which is after the last reply.</summary>
-        public int Descriptor { get; } = (int)device.DangerousGetHandle();
-
-        /// <summary>Busy with the operation it was busy with the last time. Called by one thread at a time.</summary>
-        public bool IsStuckSinceLastLook()
-        {
-            uint served = Volatile.Read(ref _served);
-            bool stuck = Volatile.Read(ref _busy) && served == _servedAtLastLook;
-            _servedAtLastLook = served;
-            return stuck;
-        }
-
-        public void Run()
-        {
-            Exception? failure = null;
-            try
-            {
-                Serve();
-            }
-            catch (Exception e)
-            {
-                failure = e;
-            }
-            transport.Ended(failure);
-        }
-
-        private void Serve()
-        {
-            FuseRequest? request = null;
-            while (true)
-            {
-                request ??= transport._pool.Take();
-                if (request is null)
-                {
-                    return;
-                }
-                int length = Receive(request);
-                if (length >= 0)
-                {
-                    if (!Process(request, length))
-                    {
-                        request = null;
-                    }
-                    continue;
-                }
-                switch (-length)
-                {
-                    case Errno.ENOENT: // the request was interrupted before we got it
-                    case Errno.EAGAIN:
-                        continue;
-                    case Errno.ENODEV: // unmounted
-                    case Errno.ECONNABORTED:
-                        transport._pool.Return(request);
-                        return;
-                    default:
-                        throw new ErrnoException("read", "/dev/fuse", -length);
-                }
-            }
-        }
-
-        private bool Process(FuseRequest request, int length)
-        {
-            long start = Stopwatch.GetTimestamp();
-            bool eager = start - _answered <= s_eagerTicks + length * Stopwatch.Frequency / 2_000_000_000;
-            if (TakesItsTime(request, length))
-            {
-                transport.GrowBeside();
-            }
-            Volatile.Write(ref _busy, true);
-            bool completed = transport.Server.Process(request, this, FuseBuffer.RequestStart, length);
-            Volatile.Write(ref _busy, false);
-            Volatile.Write(ref _served, _served + 1);
-            _answered = Stopwatch.GetTimestamp();
-            long elapsed = _answered - start;
-            // Once it has suspended, the request belongs to others.
-            long bytes = completed ? length + request.Expected : 0;
-            Judge(elapsed > s_slowTicks + bytes * Stopwatch.Frequency / 1_000_000_000, eager);
-            return completed;
-        }
-
-        // Operations that reach the disk by their nature, as far as their number tells.
-        private static unsafe bool TakesItsTime(FuseRequest request, int length)
-        {
-            if (length < 2 * sizeof(uint))
-            {
-                return false;
-            }
-            // SAFETY: length bytes of the request are in the buffer from RequestStart; the opcode is the second word.
-            uint opcode = *(uint*)request.Buffer.At(FuseBuffer.RequestStart + sizeof(uint));
-            return (FuseOpcode)opcode is FuseOpcode.FUSE_FSYNC or FuseOpcode.FUSE_FALLOCATE or FuseOpcode.FUSE_SYNCFS
-                or FuseOpcode.FUSE_SETATTR or FuseOpcode.FUSE_FLUSH;
-        }
-
-        private void Judge(bool slow, bool eager)
-        {
-            _slow += slow ? 1 : 0;
-            _eager += eager ? 1 : 0;
-            if (++_inWindow < Window)
-            {
-                return;
-            }
-            (int slows, int eagers) = (_slow, _eager);
-            _inWindow = _slow = _eager = 0;
-            _idleWindows = slows == 0 && (eagers < EagerInWindow || index >= transport._cores) ? _idleWindows + 1 : 0;
-            if (slows >= SlowInWindow)
-            {
-                transport.Grow();
-            }
-            else if (index >= transport._base && _idleWindows >= IdleWindowsBeforeParking)
-            {
-                _idleWindows = 0;
-                transport.Park();
-            }
-            else if (eagers >= EagerInWindow)
-            {
-                transport.GrowToCores();
-            }
-        }
-
-        public unsafe int Send(FuseRequest request, int start, int length)
-        {
-            // SAFETY: start and length lie inside the buffer, which lives as long as its request.
-            nint written = SysWrite.Write(Descriptor, request.Buffer.At(start), (nuint)length);
-            return written < 0 ? (int)written : 0;
-        }
-
-        public void Recycle(FuseRequest request) => transport._pool.Return(request);
-
-        public void Close() => device.Dispose();
-
-        private unsafe int Receive(FuseRequest request)
-        {
-            // SAFETY: the buffer has Length bytes from offset 0, and nothing else is in it now.
-            return (int)SysRead.Read(
-                Descriptor, request.Buffer.At(FuseBuffer.RequestStart),
-                (nuint)(request.Buffer.Length - FuseBuffer.RequestStart));
         }
     }
 }
