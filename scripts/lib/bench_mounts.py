@@ -72,9 +72,9 @@ def wait_until_gone(pid, seconds):
 class Ours:
     """imgmount, on a directory."""
 
-    def __init__(self, executable, transport=""):
+    def __init__(self, executable, transport="", extra=()):
         self.executable = executable
-        self.extra = ["--transport", transport] if transport else []
+        self.extra = [*(["--transport", transport] if transport else []), *extra]
 
     def shown(self, cache):
         return " ".join(["imgmount mount disk.qcow2 DIR --cache", cache, *self.extra])
@@ -100,17 +100,19 @@ class Ours:
 class Peer:
     """qemu-storage-daemon with a FUSE export, which replaces a regular file."""
 
-    def __init__(self, aio):
-        self.aio = aio
+    def __init__(self, aio, driver=None, key=None):
+        self.aio, self.driver, self.key = aio, driver, key
 
     def arguments(self, image, point, cache, read_only):
         direct = "on" if cache in ("none", "directsync") else "off"
         # native needs O_DIRECT; the buffered mounts here measure start and memory only.
         aio = "threads" if self.aio == "native" and direct == "off" else self.aio
         access = "read-only=on" if read_only else "read-only=off"
-        driver = "raw" if image.endswith(".raw") else "qcow2"
-        return ["--blockdev", f"driver=file,node-name=f,filename={image},cache.direct={direct},aio={aio},{access}",
-                "--blockdev", f"driver={driver},node-name=d,file=f,cache.direct={direct},{access}",
+        driver = self.driver or ("raw" if image.endswith(".raw") else "qcow2")
+        secret = ["--object", f"secret,id=k,file={self.key}"] if self.key else []
+        unlock = ",key-secret=k" if self.key else ""
+        return [*secret, "--blockdev", f"driver=file,node-name=f,filename={image},cache.direct={direct},aio={aio},{access}",
+                "--blockdev", f"driver={driver},node-name=d,file=f,cache.direct={direct},{access}{unlock}",
                 "--export", f"type=fuse,id=e,node-name=d,mountpoint={point},writable={'off' if read_only else 'on'}"]
 
     def shown(self, cache):

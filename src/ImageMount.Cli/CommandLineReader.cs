@@ -21,6 +21,8 @@ public static class CommandLineReader
         ("info", typeof(InfoArguments)),
         ("map", typeof(MapArguments)),
         ("check", typeof(CheckArguments)),
+        ("create", typeof(CreateArguments)),
+        ("convert", typeof(ConvertArguments)),
     ];
 
     /// <summary>The verb that the words begin with (else the default), and the words after it.</summary>

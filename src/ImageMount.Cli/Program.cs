@@ -50,6 +50,8 @@ static async Task<int> RunAsync(string[] args)
         "info" => await InfoCommand.RunAsync(CommandLineReader.Parse<InfoArguments>(rest)).ConfigureAwait(false),
         "map" => await MapCommand.RunAsync(CommandLineReader.Parse<MapArguments>(rest)).ConfigureAwait(false),
         "check" => await CheckCommand.RunAsync(CommandLineReader.Parse<CheckArguments>(rest)).ConfigureAwait(false),
+        "create" => await CreateCommand.RunAsync(CommandLineReader.Parse<CreateArguments>(rest)).ConfigureAwait(false),
+        "convert" => await ConvertCommand.RunAsync(CommandLineReader.Parse<ConvertArguments>(rest)).ConfigureAwait(false),
         _ => await MountCommand.RunAsync(rest).ConfigureAwait(false),
     };
 }

@@ -45,6 +45,35 @@ public sealed class ImageMaker(DriverRegistry registry)
             static (creator, context, bound, from, token) => creator.CreateFromAsync(context, bound, from!, token),
             source, cancellationToken);
 
+    /// <summary>
+    /// Makes an image and copies a source into it. An image that could not be completed is removed again.
+    /// </summary>
+    public ValueTask CreateAndCopyAsync(
+        string format, string target, OptionMap options, BlockNode source, CreateRequest request,
+        Action<long>? progress, CancellationToken cancellationToken = default) =>
+        MakeAsync(
+            format, target, options, request,
+            async (creator, context, bound, _, token) =>
+            {
+                await creator.CreateAsync(context, bound, token).ConfigureAwait(false);
+                await ((MakerContext)context).CloseFilesAsync().ConfigureAwait(false);
+                OptionMap image = new SourceParser(registry).Parse(target);
+                image.Set("driver", format);
+                await using Graph made = await _opener.OpenAsync(image, request.Flags with { Writable = true }, token)
+                    .ConfigureAwait(false);
+                if (made.Root.Length < source.Length)
+                {
+                    throw new BlockException(BlockErrorKind.InvalidArgument, "the new image is smaller than the source")
+                    {
+                        Found = $"{made.Root.Length} bytes",
+                        Expected = $"at least {source.Length}",
+                    };
+                }
+
+                await BlockCopier.CopyAsync(source, made.Root, progress, token).ConfigureAwait(false);
+            },
+            null, cancellationToken);
+
     /// <summary>Whether an image with these options can only be made whole.</summary>
     public bool IsSequential(string format, OptionMap options) =>
         CreatorOf(format).IsSequential(Bind(format, options));
@@ -74,11 +103,21 @@ public sealed class ImageMaker(DriverRegistry registry)
         {
             options.Set("size", source.Length.ToString(CultureInfo.InvariantCulture));
         }
-        else if (options.Get("size") is null && options.Get("backing_file") is { Length: > 0 } parent)
+        else if (options.Get("backing_file") is { Length: > 0 } parent
+            && (request.CheckParent || options.Get("size") is null))
         {
             BlockNode node = await context.OpenParentAsync(parent, options.Get("backing_fmt"), cancellationToken)
                 .ConfigureAwait(false);
-            options.Set("size", node.Length.ToString(CultureInfo.InvariantCulture));
+            if (options.Get("size") is null)
+            {
+                options.Set("size", node.Length.ToString(CultureInfo.InvariantCulture));
+            }
+        }
+
+        // Not every format can write down what its parent is; the user may say it all the same.
+        if (options.Contains("backing_file") && !OptionSchema.Of(creator.OptionsType).TryFind("backing_fmt", out _))
+        {
+            options.Remove("backing_fmt");
         }
 
         object bound = Bind(format, options);
@@ -102,6 +141,9 @@ public sealed record CreateRequest
 {
     /// <summary>A file that exists and is not empty is emptied first; otherwise it is an error.</summary>
     public bool Overwrite { get; init; }
+
+    /// <summary>A parent must be there and must open.</summary>
+    public bool CheckParent { get; init; } = true;
 
     /// <summary>How files are opened: locking, secrets, whether parents may lie outside.</summary>
     public OpenFlags Flags { get; init; } = new() { Writable = true };
