@@ -56,3 +56,34 @@ public class VmdkChildConformance() : VmdkConformanceBase("subformat=monolithicS
         return TestGraph.ForFile(child, "vmdk");
     }
 }
+
+/// <summary>COWD, of ESX up to 6.0, with the grains of one sector that it always has there.</summary>
+public class VmdkCowdConformance : ConformanceSuite
+{
+    public override string Driver => "vmdk";
+
+    protected override int Unit => 512;
+
+    protected override int DiskLength => (2 << 20) + (5 * 512); // Two grain tables.
+
+    protected override OptionMap Create(string rawFile, TempDir dir) =>
+        TestGraph.ForFile(EsxImages.WriteCowd(dir, "esx", File.ReadAllBytes(rawFile), 5), "vmdk");
+}
+
+/// <summary>SESPARSE; reading only.</summary>
+public class VmdkSeSparseConformance : ConformanceReading
+{
+    public override string Driver => "vmdk";
+
+    protected override bool IsWritable => false;
+
+    protected override int Unit => EsxImages.SeSparseGrain;
+
+    protected override OptionMap Create(string rawFile, TempDir dir)
+    {
+        byte[] content = File.ReadAllBytes(rawFile);
+        dir.Write("x-sesparse.vmdk", EsxImages.SeSparse(content, 6));
+        string text = EsxImages.Descriptor("seSparse", $"RW {content.Length / 512} SESPARSE \"x-sesparse.vmdk\"");
+        return TestGraph.ForFile(dir.Write("x.vmdk", System.Text.Encoding.ASCII.GetBytes(text)), "vmdk");
+    }
+}

@@ -64,6 +64,12 @@ public sealed class PeerComparisonTests(ITestOutputHelper output)
             File.WriteAllBytes(scratch[name], content);
         }
 
+        if (image.Wrapper is not null)
+        {
+            path = scratch["wrapper"];
+            File.WriteAllText(path, image.Wrapper);
+        }
+
         long length = 0;
         string? refusal = null;
         bool warned = false;

@@ -13,6 +13,7 @@ internal sealed class GraphBuild(DriverRegistry registry)
     private readonly SourceParser _parser = new(registry);
     private readonly List<OpenedNode> _nodes = [];
     private readonly List<string> _warnings = [];
+    private int _extents;
 
     public IReadOnlyList<OpenedNode> Nodes => _nodes;
 
@@ -111,7 +112,8 @@ internal sealed class GraphBuild(DriverRegistry registry)
         BlockNode node = await OpenNodeAsync(request, driver, bound, context, name, cancellationToken)
             .ConfigureAwait(false);
         string? identity = (node.Device as IHasIdentity)?.Identity;
-        OpenedNode opened = Keep(new OpenedNode(node, driver, bound, null, location, place, identity));
+        OpenedNode opened = Keep(
+            new OpenedNode(node, driver, bound, null, location, place, identity) { IsExtent = request.IsExtent });
         Frame.RefuseLoop(request.Referrer, place, identity, name);
         return opened;
     }
@@ -210,9 +212,16 @@ internal sealed class GraphBuild(DriverRegistry registry)
     private OpenedNode Keep(OpenedNode node)
     {
         _nodes.Add(node);
-        if (_nodes.Count > GraphLimits.MaxNodes)
+        _extents += node.IsExtent ? 1 : 0;
+        if (_extents > GraphLimits.MaxExtents)
         {
-            throw BlockException.Limit("the image is made of too many nodes", _nodes.Count, GraphLimits.MaxNodes);
+            throw BlockException.Limit("the disk has too many parts", _extents, GraphLimits.MaxExtents);
+        }
+
+        if (_nodes.Count - _extents > GraphLimits.MaxNodes)
+        {
+            throw BlockException.Limit(
+                "the image is made of too many nodes", _nodes.Count - _extents, GraphLimits.MaxNodes);
         }
 
         return node;
@@ -252,6 +261,7 @@ internal sealed class GraphBuild(DriverRegistry registry)
     {
         for (int i = _nodes.Count - 1; i >= mark; i--)
         {
+            _extents -= _nodes[i].IsExtent ? 1 : 0;
             try
             {
                 await _nodes[i].Node.CloseAsync().ConfigureAwait(false);

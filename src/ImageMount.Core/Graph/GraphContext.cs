@@ -84,6 +84,34 @@ internal sealed class GraphContext(GraphBuild build, NodeRequest request, Frame?
         return child.Node;
     }
 
+    /// <inheritdoc/>
+    public override async ValueTask<BlockNode?> OpenExtentAsync(
+        string role, string? reference, bool writable, CancellationToken cancellationToken)
+    {
+        if (HasChildOptions(role))
+        {
+            // The user may want anything there, a window or a filter too.
+            return await OpenChildAsync(role, reference, "raw", writable, cancellationToken).ConfigureAwait(false);
+        }
+
+        Frame image = Image;
+        _used.Add(role);
+        OpenedNode file = await build.OpenAsync(
+            new NodeRequest
+            {
+                Options = FromReference(role, reference, null, image).GetMap("file")
+                    ?? throw BlockException.Unsupported($"the image gives options for its {role} instead of a name"),
+                Flags = request.Flags with { Writable = request.Flags.Writable && writable },
+                Referrer = image,
+                Prefix = $"{request.Prefix}{role}.",
+                IsTyped = false,
+                IsProtocolPlace = true,
+                IsExtent = true,
+            },
+            cancellationToken).ConfigureAwait(false);
+        return file.Node;
+    }
+
     /// <summary>
     /// Options for a child that the image does not have are a mistake of the user, not something to ignore.
     /// </summary>

@@ -26,6 +26,9 @@ internal sealed record NodeRequest
     /// </summary>
     public bool IsProtocolPlace { get; init; }
 
+    /// <summary>True for a file that is a part of a disk; counted apart from other nodes.</summary>
+    public bool IsExtent { get; init; }
+
     /// <summary>The "file" child, when it is open already.</summary>
     public OpenedNode? File { get; init; }
 

@@ -57,8 +57,14 @@ public static class GraphLimits
     /// <summary>Longest chain of nodes.</summary>
     public const int MaxDepth = 10;
 
-    /// <summary>Most nodes of one graph.</summary>
+    /// <summary>Most nodes of one graph, those of <see cref="MaxExtents"/> not counted.</summary>
     public const int MaxNodes = 256;
+
+    /// <summary>
+    /// Most files of one graph that are mere parts of a disk (<see cref="OpenContext.OpenExtentAsync"/>). Each is one
+    /// node and one open file: 2 TiB in extents of 2 GiB, and three parents of that size.
+    /// </summary>
+    public const int MaxExtents = 4096;
 
     /// <summary>Longest reference (path or URI) read from an image, bytes.</summary>
     public const int MaxReferenceLength = 4096;
@@ -93,6 +99,14 @@ public abstract class OpenContext
     /// <param name="cancellationToken">Stops opening.</param>
     public abstract ValueTask<BlockNode?> OpenChildAsync(
         string role, string? reference, string? driver, bool writable, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Opens a file that is a part of the disk as plain bytes: like <see cref="OpenChildAsync"/> with "raw", but the
+    /// file itself, one node instead of two, because a disk may have very many of them.
+    /// </summary>
+    public virtual ValueTask<BlockNode?> OpenExtentAsync(
+        string role, string? reference, bool writable, CancellationToken cancellationToken) =>
+        OpenChildAsync(role, reference, "raw", writable, cancellationToken);
 
     /// <summary>True when the user gave options (or an explicit "none") for a child.</summary>
     public abstract bool HasChildOptions(string role);

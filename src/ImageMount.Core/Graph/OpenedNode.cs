@@ -13,7 +13,11 @@ namespace ImageMount.Core.Graph;
 /// <param name="Identity">What the device says it is (<see cref="IHasIdentity"/>), where it does.</param>
 internal sealed record OpenedNode(
     BlockNode Node, BlockDriver Driver, object Options, OpenedNode? File, string? Location, string? Place,
-    string? Identity);
+    string? Identity)
+{
+    /// <summary>A mere part of a disk; counted apart from other nodes.</summary>
+    public bool IsExtent { get; init; }
+}
 
 /// <summary>
 /// An image that is being opened, linked to the one that refers to it: where depth is counted, loops are found, and

@@ -14,9 +14,6 @@ namespace ImageMount.Formats.Vmdk;
 /// </summary>
 internal static class VmdkCheck
 {
-    /// <summary>Most bits that remember which places are taken: 16 MiB.</summary>
-    private const long MaxMarks = 1L << 27;
-
     /// <summary>Runs the check.</summary>
     public static async ValueTask<CheckReport> RunAsync(VmdkMap map, CancellationToken cancellationToken)
     {
@@ -26,6 +23,10 @@ internal static class VmdkCheck
             if (extent is VmdkSparseExtent sparse)
             {
                 await new ExtentCheck(sparse, report).RunAsync(cancellationToken).ConfigureAwait(false);
+            }
+            else if (extent is VmdkSeSparseExtent seSparse)
+            {
+                await new VmdkSeSparseCheck(seSparse, report).RunAsync(cancellationToken).ConfigureAwait(false);
             }
         }
 
@@ -39,9 +40,8 @@ internal static class VmdkCheck
         private readonly VmdkHeader _header;
         private readonly BlockNode _node;
         private readonly CheckReport _report;
-        private readonly ulong[] _marks;
+        private readonly VmdkMarks _marks;
         private readonly HashSet<uint> _tables = [];
-        private readonly int _unit;
         private long _end;
         private uint _previous;
 
@@ -52,15 +52,7 @@ internal static class VmdkCheck
             _node = extent.Node;
             _report = report;
 
-            // Grains that begin in the same unit overlap if the unit is not larger than a grain.
-            int unit = _header.IsCompressed ? VmdkLayout.SectorSize : _header.GrainSize;
-            while (_node.Length / unit > MaxMarks)
-            {
-                unit *= 2;
-            }
-
-            _unit = unit;
-            _marks = new ulong[(_node.Length / unit / 64) + 1];
+            _marks = new VmdkMarks(_node.Length, _header.IsCompressed ? VmdkLayout.SectorSize : _header.GrainSize);
         }
 
         public async ValueTask RunAsync(CancellationToken cancellationToken)
@@ -82,8 +74,15 @@ internal static class VmdkCheck
                 }
                 else if (_extent.Directory.Redundant is { } redundant && redundant[i] != 0 && !_header.IsUnclean)
                 {
-                    _report.Corruption($"{_node.Name}: only the redundant grain directory has entry {i}");
+                    // Where it leads to a table, it was used in place of the missing one.
+                    _report.Corruption($"{_node.Name}: entry {i} of the redundant grain directory leads out of the file");
                 }
+            }
+
+            if (_extent.FreeOffset < _end)
+            {
+                _report.Corruption($"{_node.Name}: the header calls the space from {Hex(_extent.FreeOffset)} on free, "
+                    + $"but it is used up to {Hex(_end)}");
             }
 
             _report.ImageEndOffset = Math.Max(_report.ImageEndOffset ?? 0, _end);
@@ -164,13 +163,10 @@ internal static class VmdkCheck
                 _report.Corruption($"{_node.Name}: the grain of {Hex(start)} at {Hex(host)} lies over the metadata");
             }
 
-            long mark = host / _unit;
-            if ((_marks[mark / 64] >> (int)(mark % 64) & 1) != 0 && (!_header.IsCompressed || _unit == VmdkLayout.SectorSize))
+            if (!_marks.TryTake(host))
             {
                 _report.Corruption($"{_node.Name}: the grain of {Hex(start)} at {Hex(host)} is used twice");
             }
-
-            _marks[mark / 64] |= 1UL << (int)(mark % 64);
         }
 
         /// <summary>Bytes of a compressed grain with its marker; 0 after reporting why there are none.</summary>

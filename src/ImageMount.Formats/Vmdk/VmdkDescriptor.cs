@@ -26,6 +26,12 @@ internal enum VmdkExtentType
     /// <summary>A hosted sparse extent.</summary>
     Sparse,
 
+    /// <summary>A COWD extent, of ESX.</summary>
+    VmfsSparse,
+
+    /// <summary>A space-efficient sparse extent, of ESXi 6.5 and later.</summary>
+    SeSparse,
+
     /// <summary>Zeroes; no file.</summary>
     Zero,
 
@@ -73,6 +79,9 @@ internal sealed class VmdkDescriptor
 
     /// <summary>The parent as written, or null.</summary>
     public string? ParentFileName { get; private set; }
+
+    /// <summary>File in which VMware notes which blocks changed, for backup programs; null when nobody does.</summary>
+    public string? ChangeTrackPath { get; private set; }
 
     /// <summary>True when there is a parent.</summary>
     public bool HasParent => ParentCid != VmdkLayout.NoParent;
@@ -191,6 +200,9 @@ internal sealed class VmdkDescriptor
             case "PARENTFILENAMEHINT":
                 ParentFileName = value;
                 break;
+            case "CHANGETRACKPATH":
+                ChangeTrackPath = value.Length == 0 ? null : value;
+                break;
             default:
                 if (key.StartsWith("ddb.", StringComparison.OrdinalIgnoreCase)
                     && _database.Count < VmdkLayout.MaxDatabaseEntries)
@@ -228,10 +240,12 @@ internal sealed class VmdkDescriptor
         {
             "FLAT" or "VMFS" => VmdkExtentType.Flat,
             "SPARSE" => VmdkExtentType.Sparse,
+            "VMFSSPARSE" => VmdkExtentType.VmfsSparse,
+            "SESPARSE" => VmdkExtentType.SeSparse,
             "ZERO" => VmdkExtentType.Zero,
-            "VMFSSPARSE" or "VMFSRDM" or "VMFSRAW" or "SESPARSE" => VmdkExtentType.Unsupported,
+            "VMFSRDM" or "VMFSRAW" => VmdkExtentType.Unsupported,
             _ => throw BlockException.Invalid(
-                "the type of an extent is not known", at, $"'{Short(typeName)}'", "FLAT, SPARSE, ZERO, VMFS"),
+                "the type of an extent is not known", at, $"'{Short(typeName)}'", "FLAT, SPARSE, ZERO, VMFS, VMFSSPARSE or SESPARSE"),
         };
         string? file = null;
         long offset = 0;

@@ -30,8 +30,7 @@ internal sealed class VmdkDevice : MappedDevice, ICheckable
         _writable = writable;
         Limits = BlockLimits.Default with
         {
-            OptimalTransfer = map.Extents.OfType<VmdkSparseExtent>().Select(extent => extent.Header.GrainSize)
-                .DefaultIfEmpty().Max(),
+            OptimalTransfer = map.Extents.Select(PreferredTransfer).Max(),
         };
     }
 
@@ -82,7 +81,7 @@ internal sealed class VmdkDevice : MappedDevice, ICheckable
     public override ValueTask DescribeAsync(DeviceInfo info, CancellationToken cancellationToken)
     {
         VmdkSparseExtent[] sparse = [.. _map.Extents.OfType<VmdkSparseExtent>()];
-        info.ClusterSize = sparse.Length == 0 ? null : sparse[0].Header.GrainSize;
+        info.ClusterSize = _map.Extents.FirstOrDefault(extent => extent.GrainSize != 0)?.GrainSize;
         info.DirtyFlag = sparse.Any(extent => extent.Header.IsUnclean);
         if (sparse.Any(extent => extent.Header.IsCompressed))
         {
@@ -134,6 +133,14 @@ internal sealed class VmdkDevice : MappedDevice, ICheckable
         }
     }
 
+    /// <summary>
+    /// The grain; but where zeroes are written and not noted in tables, steps of one small grain would take forever.
+    /// </summary>
+    private static int PreferredTransfer(VmdkExtent extent) =>
+        extent.GrainSize is 0 || extent is VmdkSparseExtent { Header.HasZeroedGrains: true }
+            ? extent.GrainSize
+            : Math.Max(extent.GrainSize, 64 << 10);
+
     /// <summary>Keys as in qemu-img's JSON; a ZERO extent, which qemu-img does not show, has no file.</summary>
     private static object Describe(VmdkExtent extent)
     {
@@ -147,13 +154,14 @@ internal sealed class VmdkDevice : MappedDevice, ICheckable
             facts["filename"] = node.Name;
         }
 
-        if (extent is VmdkSparseExtent sparse)
+        if (extent.GrainSize != 0)
         {
-            facts["cluster-size"] = (long)sparse.Header.GrainSize;
-            if (sparse.Header.IsCompressed)
-            {
-                facts["compressed"] = true;
-            }
+            facts["cluster-size"] = (long)extent.GrainSize;
+        }
+
+        if (extent is VmdkSparseExtent { Header.IsCompressed: true })
+        {
+            facts["compressed"] = true;
         }
 
         return facts;

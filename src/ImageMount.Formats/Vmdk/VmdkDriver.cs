@@ -1,4 +1,3 @@
-using System.Globalization;
 using ImageMount.Core.Bits;
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
@@ -8,8 +7,8 @@ using ImageMount.Formats.Mapped;
 namespace ImageMount.Formats.Vmdk;
 
 /// <summary>
-/// VMware disks (hosted: Workstation, Fusion, VirtualBox, OVF, QEMU). Opened from a descriptor file, from a sparse
-/// extent with an embedded descriptor, or from a single extent without one.
+/// VMware disks (Workstation, Fusion, VirtualBox, OVF, QEMU, ESX). Opened from a descriptor file, from a sparse extent
+/// with an embedded descriptor, or from a single extent without one.
 /// </summary>
 public sealed class VmdkDriver : BlockDriver<VmdkOptions>
 {
@@ -23,15 +22,26 @@ public sealed class VmdkDriver : BlockDriver<VmdkOptions>
     public override DriverKind Kind => DriverKind.Format;
 
     /// <inheritdoc/>
-    public override string Summary => "VMware virtual disks: sparse, flat, split and streamOptimized.";
+    public override string Summary => "VMware virtual disks: sparse, flat, split, streamOptimized, and snapshots of ESX.";
+
+    /// <inheritdoc/>
+    public override ImageCreator Creator { get; } = new VmdkImageCreator();
 
     /// <inheritdoc/>
     public override int Probe(in ProbeInput input)
     {
         var reader = new SpanReader(input.Head);
-        return reader.TryRead(out Le32 magic) && magic.Value is VmdkLayout.SparseMagic or VmdkLayout.CowdMagic
-            ? 100
-            : VmdkDescriptor.Probe(input.Head);
+        if (reader.TryRead(out Le32 magic) && magic.Value is VmdkLayout.SparseMagic or VmdkLayout.CowdMagic)
+        {
+            return 100;
+        }
+
+        // The first word alone would be a Mach-O or a Java class, read backwards.
+        reader.TrySeek(0);
+        return reader.TryRead(out VmdkSeSparseConstHeader header) && header.Magic == VmdkLayout.SeSparseMagic
+            && header.Version == VmdkLayout.SeSparseVersion
+                ? 100
+                : VmdkDescriptor.Probe(input.Head);
     }
 
     /// <inheritdoc/>
@@ -39,18 +49,23 @@ public sealed class VmdkDriver : BlockDriver<VmdkOptions>
         OpenContext context, VmdkOptions options, CancellationToken cancellationToken)
     {
         BlockNode file = context.File;
-        VmdkHeader? header = await IsTextAsync(file, cancellationToken).ConfigureAwait(false)
+        bool isText = await IsTextAsync(file, cancellationToken).ConfigureAwait(false);
+        bool isSeSparse = !isText && await VmdkHeader.ReadMagicAsync(file, cancellationToken).ConfigureAwait(false)
+            == VmdkLayout.SeSparseMagic;
+        VmdkHeader? header = isText || isSeSparse
             ? null : await VmdkHeader.ReadAsync(file, cancellationToken).ConfigureAwait(false);
         long textOffset = header?.DescriptorOffset ?? 0;
-        VmdkDescriptor? descriptor = header is { DescriptorOffset: 0 } ? null
+        VmdkDescriptor? descriptor = isSeSparse || header is { DescriptorOffset: 0 } ? null
             : await ReadDescriptorAsync(
                 file, textOffset, header?.DescriptorSize ?? file.Length, cancellationToken).ConfigureAwait(false);
 
-        var opening = new VmdkOpening(context, TableCacheBytes);
-        VmdkExtent[] extents = await opening.OpenExtentsAsync(header, descriptor, cancellationToken)
-            .ConfigureAwait(false);
-        BlockNode? backing = descriptor is { HasParent: true }
-            ? await OpenParentAsync(context, descriptor, cancellationToken).ConfigureAwait(false) : null;
+        var opening = new VmdkOpening(context, TableCacheBytes, WhyNotWritten(options, header, descriptor));
+        VmdkExtent[] extents = isSeSparse
+            ? await opening.OpenSeSparseAsync(cancellationToken).ConfigureAwait(false)
+            : await opening.OpenExtentsAsync(header, descriptor, cancellationToken).ConfigureAwait(false);
+        BlockNode? backing = descriptor is not null
+            ? await VmdkParent.OpenAsync(context, descriptor, cancellationToken).ConfigureAwait(false)
+            : await VmdkParent.OpenWithoutDescriptorAsync(context, header, cancellationToken).ConfigureAwait(false);
 
         bool writable = context.Flags.Writable;
         VmdkContentId? contentId = writable && descriptor is not null
@@ -63,6 +78,24 @@ public sealed class VmdkDriver : BlockDriver<VmdkOptions>
         }
 
         return new VmdkDevice(new VmdkMap(extents, backing, contentId), descriptor, contentId, children, writable);
+    }
+
+    /// <summary>
+    /// What we change would be missing from an incremental backup, where VMware keeps account of changes. Version 3 of an
+    /// extent came with that; its descriptor says whether it is in use.
+    /// </summary>
+    private static string? WhyNotWritten(VmdkOptions options, VmdkHeader? header, VmdkDescriptor? descriptor)
+    {
+        if (options.ChangeTracking == VmdkChangeTracking.Ignore)
+        {
+            return null;
+        }
+
+        return descriptor is { ChangeTrackPath: { } path }
+            ? $"VMware tracks changed blocks of this disk in '{path}', and would not know of what is written here"
+            : descriptor is null && header is { Version: > 2, IsCompressed: false }
+                ? "VMware may track changed blocks of this extent; its descriptor, which would say so, is not open"
+                : null;
     }
 
     /// <summary>Everything with a known magic is an extent; everything else can only be a descriptor.</summary>
@@ -93,33 +126,5 @@ public sealed class VmdkDriver : BlockDriver<VmdkOptions>
             e.Offset += offset;
             throw;
         }
-    }
-
-    private static async ValueTask<BlockNode?> OpenParentAsync(
-        OpenContext context, VmdkDescriptor descriptor, CancellationToken cancellationToken)
-    {
-        BlockNode? parent = await context.OpenChildAsync(
-            "backing", descriptor.ParentFileName, "vmdk", writable: false, cancellationToken).ConfigureAwait(false);
-        if (parent?.Device is not VmdkDevice { Cid: { } cid } || cid == descriptor.ParentCid)
-        {
-            return parent;
-        }
-
-        string found = cid.ToString("x8", CultureInfo.InvariantCulture);
-        string expected = descriptor.ParentCid.ToString("x8", CultureInfo.InvariantCulture);
-        if (!context.HasChildOptions("backing"))
-        {
-            throw new BlockException(
-                BlockErrorKind.InvalidData,
-                $"the parent '{parent.Name}' is not the one that this disk was made on, or was changed since")
-            {
-                Found = $"CID {found}",
-                Expected = expected,
-                Hint = "To use it all the same, name it yourself: backing.file.filename=…",
-            };
-        }
-
-        context.Warn($"the parent '{parent.Name}' has CID {found}, not {expected}: it may have changed");
-        return parent;
     }
 }

@@ -21,6 +21,9 @@ internal abstract class VmdkExtent(long guestStart, VmdkExtentLine line)
     /// <summary>The file, or null for zeroes.</summary>
     public abstract BlockNode? Node { get; }
 
+    /// <summary>Unit of allocation, bytes; 0 where there is none.</summary>
+    public virtual int GrainSize => 0;
+
     /// <summary>Why the extent's own nature forbids writing, or null.</summary>
     public abstract string? WhyReadOnly { get; }
 

@@ -24,6 +24,18 @@ internal sealed class VmdkFileSpace(BlockNode node, int grainSize)
     private long _end = node.Length;
     private bool _grew;
 
+    /// <summary>End of the room that was given out.</summary>
+    public long End
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _next;
+            }
+        }
+    }
+
     /// <summary>Takes room. Not fresh means that it may hold anything.</summary>
     /// <exception cref="BlockException">NoSpace when the file cannot grow or the format can address no more.</exception>
     public async ValueTask<(long Host, bool IsFresh)> ReserveAsync(long bytes, CancellationToken cancellationToken)

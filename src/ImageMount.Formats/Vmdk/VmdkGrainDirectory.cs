@@ -8,8 +8,8 @@ namespace ImageMount.Formats.Vmdk;
 
 /// <summary>
 /// The grain directory of an extent, and the redundant one ("Hosted Sparse Extents"): sector of each grain table, 0
-/// where there is none. The primary counts; an entry of it that leads out of the file is replaced by its redundant
-/// twin, and then the extent is not written any more.
+/// where there is none. The primary counts; an entry of it that leads out of the file, or is missing in an extent that was
+/// closed properly, is replaced by its redundant twin, and then the extent is not written any more.
 /// </summary>
 internal sealed class VmdkGrainDirectory
 {
@@ -33,10 +33,10 @@ internal sealed class VmdkGrainDirectory
     public static async ValueTask<VmdkGrainDirectory> ReadAsync(
         BlockNode file, VmdkHeader header, CancellationToken cancellationToken)
     {
-        uint[]? primary = await TryReadAsync(file, header.DirectoryOffset, header.DirectoryEntries, cancellationToken)
+        uint[]? primary = await TryReadAsync(file, header, header.DirectoryOffset, cancellationToken)
             .ConfigureAwait(false);
         uint[]? redundant = header.RedundantDirectoryOffset == 0 ? null
-            : await TryReadAsync(file, header.RedundantDirectoryOffset, header.DirectoryEntries, cancellationToken)
+            : await TryReadAsync(file, header, header.RedundantDirectoryOffset, cancellationToken)
                 .ConfigureAwait(false);
         if (primary is null && redundant is null)
         {
@@ -63,10 +63,10 @@ internal sealed class VmdkGrainDirectory
         ((long)sector * VmdkLayout.SectorSize) + tableSize <= fileLength;
 
     private static async ValueTask<uint[]?> TryReadAsync(
-        BlockNode file, long offset, int entries, CancellationToken cancellationToken)
+        BlockNode file, VmdkHeader header, long offset, CancellationToken cancellationToken)
     {
-        int size = entries * sizeof(uint);
-        if (offset < VmdkLayout.SectorSize || offset > file.Length - size)
+        int size = header.DirectoryEntries * sizeof(uint);
+        if (offset < header.HeaderSize || offset > file.Length - size)
         {
             return null;
         }
@@ -102,14 +102,17 @@ internal sealed class VmdkGrainDirectory
     {
         for (int i = 0; i < Primary.Length; i++)
         {
-            if (IsInside(Primary[i], header.TableSize, fileLength))
+            // Twins are written first: until the extent is closed they may name what never became valid.
+            uint twin = Redundant?[i] ?? 0;
+            bool usable = twin != 0 && IsInside(twin, header.TableSize, fileLength);
+            bool missing = Primary[i] == 0 && usable && !header.IsUnclean;
+            if (IsInside(Primary[i], header.TableSize, fileLength) && !missing)
             {
                 continue;
             }
 
-            uint twin = Redundant?[i] ?? 0;
-            bool usable = twin != 0 && IsInside(twin, header.TableSize, fileLength);
-            Damage ??= $"entry {i} of the grain directory (sector {Primary[i]}) leads out of the file"
+            Damage ??= $"entry {i} of the grain directory "
+                + (missing ? "is missing" : $"(sector {Primary[i]}) leads out of the file")
                 + (usable ? "; the redundant directory is used" : "");
             if (usable)
             {

@@ -7,15 +7,12 @@ using ImageMount.Core.Memory;
 namespace ImageMount.Formats.Vmdk;
 
 /// <summary>
-/// The validated, immutable facts of a sparse extent's header ("Hosted Sparse Extents"). Sizes and offsets are bytes
-/// here; none overflows, and the structures that it names lie inside the file.
+/// The validated, immutable facts of a sparse extent's header ("Hosted Sparse Extents"; COWD ones come from
+/// <see cref="VmdkCowd"/>). Sizes and offsets are bytes here; none overflows, and the structures that it names lie inside
+/// the file.
 /// </summary>
 internal sealed class VmdkHeader
 {
-    private VmdkHeader()
-    {
-    }
-
     /// <summary>1…3.</summary>
     public required uint Version { get; init; }
 
@@ -52,6 +49,30 @@ internal sealed class VmdkHeader
     /// <summary>The tables were found through the footer, as in streams.</summary>
     public required bool HasFooter { get; init; }
 
+    /// <summary>Bytes of the header.</summary>
+    public int HeaderSize { get; init; } = VmdkLayout.SectorSize;
+
+    /// <summary>Where the mark is that says that the extent is open for writing.</summary>
+    public int UncleanOffset { get; init; } = VmdkLayout.UncleanShutdownOffset;
+
+    /// <summary>Bytes of that mark, little-endian.</summary>
+    public int UncleanSize { get; init; } = 1;
+
+    /// <summary>COWD: end of the space that was ever given out; other programs give out what follows. Null: not kept.</summary>
+    public long? FreeOffset { get; init; }
+
+    /// <summary>COWD: the extent says of itself that it has a parent.</summary>
+    public bool IsChild { get; init; }
+
+    /// <summary>COWD: name of that parent, if it is there.</summary>
+    public string? ParentFileName { get; init; }
+
+    /// <summary>True for a COWD extent.</summary>
+    public bool IsCowd => FreeOffset is not null;
+
+    /// <summary>Word for the extent in a descriptor.</summary>
+    public string TypeName => IsCowd ? "VMFSSPARSE" : "SPARSE";
+
     /// <summary>Grains are compressed.</summary>
     public bool IsCompressed => (Flags & VmdkFlags.Compressed) != 0;
 
@@ -66,14 +87,28 @@ internal sealed class VmdkHeader
 
     /// <summary>Why the extent cannot be written, or null.</summary>
     public string? WhyReadOnly =>
-        IsCompressed || HasFooter ? "a streamOptimized image cannot be changed in place"
-        : Version > 2 ? $"a sparse extent of version {Version} is not written, because its change tracking would be lost"
-        : null;
+        IsCompressed || HasFooter ? "a streamOptimized image cannot be changed in place" : null;
+
+    /// <summary>The number that a file begins with.</summary>
+    public static async ValueTask<uint> ReadMagicAsync(BlockNode file, CancellationToken cancellationToken)
+    {
+        int count = (int)Math.Min(file.Length, sizeof(uint));
+        using BufferLease bytes = BufferPool.Shared.Rent(sizeof(uint));
+        await file.ReadAsync(0, bytes.Memory[..count], cancellationToken).ConfigureAwait(false);
+        var reader = new SpanReader(bytes.Span[..count]);
+        return reader.TryRead(out Le32 magic)
+            ? magic : throw BlockException.Invalid("the file ends inside the header", 0, $"{count} bytes", "79 bytes");
+    }
 
     /// <summary>Reads and checks the header of an extent, and its footer where the header says that it counts.</summary>
     /// <exception cref="BlockException">InvalidData, NotSupported or LimitExceeded, with the place in the file.</exception>
     public static async ValueTask<VmdkHeader> ReadAsync(BlockNode file, CancellationToken cancellationToken)
     {
+        if (await ReadMagicAsync(file, cancellationToken).ConfigureAwait(false) == VmdkLayout.CowdMagic)
+        {
+            return await VmdkCowd.ReadHeaderAsync(file, cancellationToken).ConfigureAwait(false);
+        }
+
         VmdkSparseHeader header = await ReadSectorAsync(file, 0, cancellationToken).ConfigureAwait(false);
         if (header.DirectoryOffset != VmdkLayout.DirectoryAtEnd)
         {
@@ -111,7 +146,7 @@ internal sealed class VmdkHeader
     public bool IsMetadata(long host, long length)
     {
         long directory = (long)DirectoryEntries * sizeof(uint);
-        return host < VmdkLayout.SectorSize
+        return host < HeaderSize
             || Overlaps(DirectoryOffset, directory)
             || Overlaps(RedundantDirectoryOffset, directory)
             || Overlaps(DescriptorOffset, DescriptorSize);
@@ -133,14 +168,8 @@ internal sealed class VmdkHeader
 
         if (header.Magic != VmdkLayout.SparseMagic)
         {
-            throw header.Magic.Value switch
-            {
-                VmdkLayout.CowdMagic => BlockException.Unsupported(
-                    "COWD extents (vmfsSparse, of older ESX servers) are not supported yet"),
-                VmdkLayout.SeSparseMagic => BlockException.Unsupported("SESPARSE extents (ESXi 6.5) are not supported yet"),
-                _ => BlockException.Invalid(
-                    "this is not a sparse extent", offset, Hex(header.Magic), Hex(VmdkLayout.SparseMagic)),
-            };
+            throw BlockException.Invalid(
+                "this is not a sparse extent", offset, Hex(header.Magic), Hex(VmdkLayout.SparseMagic));
         }
 
         return header;
@@ -232,6 +261,21 @@ internal sealed class VmdkHeader
 
     private static void CheckCompression(in VmdkSparseHeader header, VmdkFlags flags, long at)
     {
+        VmdkFlags unknown = flags & VmdkFlags.Incompatible & ~(VmdkFlags.Compressed | VmdkFlags.Markers);
+        if (unknown != 0)
+        {
+            throw new BlockException(BlockErrorKind.NotSupported, "the extent uses features that are not known")
+            {
+                Offset = at + 8,
+                Found = $"flags 0x{(uint)unknown:x8}",
+            };
+        }
+
+        if ((flags & (VmdkFlags.Compressed | VmdkFlags.Markers)) == VmdkFlags.Compressed)
+        {
+            throw BlockException.Unsupported("compressed grains without markers are not supported");
+        }
+
         if ((flags & VmdkFlags.Compressed) != 0 && header.CompressAlgorithm != VmdkLayout.CompressionDeflate)
         {
             throw new BlockException(BlockErrorKind.NotSupported, "the compression of the grains is not known")

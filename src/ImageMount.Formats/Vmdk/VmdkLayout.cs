@@ -18,10 +18,22 @@ internal static class VmdkLayout
     /// <summary>"COWD", the sparse extents of older ESX ("ESXi Host Sparse Extents").</summary>
     public const uint CowdMagic = 0x44574f43;
 
-    /// <summary>First half of the sparse extents of ESXi 6.5 and later (SESPARSE; not in the technote).</summary>
+    /// <summary>Low half of the first word of a SESPARSE extent (ESXi 6.5 and later; not in the technote).</summary>
     public const uint SeSparseMagic = 0xcafebabe;
 
-    /// <summary>Newest version of the sparse header. Version 3 adds what a writer would have to keep up; we only read it.</summary>
+    /// <summary>First word of a SESPARSE extent's second header.</summary>
+    public const ulong SeSparseVolatileMagic = 0xcafecafe;
+
+    /// <summary>2.1, the only version of SESPARSE that is known.</summary>
+    public const ulong SeSparseVersion = 0x2_0000_0001;
+
+    /// <summary>Grain of SESPARSE, sectors; the only one that is known.</summary>
+    public const ulong SeSparseGrainSectors = 8;
+
+    /// <summary>Grain table of SESPARSE, sectors: 4096 entries of 64 bits; the only size that is known.</summary>
+    public const ulong SeSparseTableSectors = 64;
+
+    /// <summary>Newest version of the sparse header: the one that has incompatible flags.</summary>
     public const uint MaxVersion = 3;
 
     /// <summary>gdOffset of a stream: the directory is found through the footer ("Stream-Optimized Compressed").</summary>
@@ -39,6 +51,27 @@ internal static class VmdkLayout
     /// <summary>Where the header keeps the byte that says that somebody has the extent open for writing.</summary>
     public const int UncleanShutdownOffset = 72;
 
+    /// <summary>Bytes of a COWD header.</summary>
+    public const int CowdHeaderSize = 2048;
+
+    /// <summary>Entries of a COWD grain table; always.</summary>
+    public const int CowdTableEntries = 4096;
+
+    /// <summary>Where a COWD header keeps the first sector that was never given out.</summary>
+    public const int CowdFreeSectorOffset = 28;
+
+    /// <summary>Where a COWD header of a child names its parent: 1024 bytes, zero-terminated.</summary>
+    public const int CowdParentOffset = 32;
+
+    /// <summary>Most bytes of that name.</summary>
+    public const int CowdParentLength = 1024;
+
+    /// <summary>Where a COWD header says that somebody has the extent open for writing.</summary>
+    public const int CowdUncleanOffset = 1648;
+
+    /// <summary>flags of a COWD header: it has no parent.</summary>
+    public const uint CowdRoot = 1;
+
     /// <summary>Bytes of a grain's marker before the compressed data.</summary>
     public const int GrainMarkerSize = 12;
 
@@ -54,8 +87,8 @@ internal static class VmdkLayout
     /// <summary>Most entries of a grain table. The technote's value is always 512.</summary>
     public const uint MaxTableEntries = 4096;
 
-    /// <summary>Most grain directory entries of all extents together: 64 TiB with the usual geometry.</summary>
-    public const long MaxDirectoryEntries = 2 << 20;
+    /// <summary>Most grain directory entries of all extents together: 128 TiB with the usual geometry.</summary>
+    public const long MaxDirectoryEntries = 4 << 20;
 
     /// <summary>Longest descriptor, bytes.</summary>
     public const int MaxDescriptorBytes = 1 << 20;
@@ -91,6 +124,9 @@ internal enum VmdkFlags : uint
 
     /// <summary>Markers stand before grains and tables.</summary>
     Markers = 1 << 17,
+
+    /// <summary>Flags that a reader must know, or not read.</summary>
+    Incompatible = 0xffff0000,
 }
 
 /// <summary>Type of a marker that stands before metadata in a stream ("Stream-Optimized Compressed").</summary>
@@ -144,4 +180,62 @@ internal struct VmdkMarker
 
     /// <summary>What follows, when the size is 0.</summary>
     public Le32 Type;
+}
+
+/// <summary>Start of a COWD extent's header ("ESXi Host Sparse Extents"); the rest has its offsets above.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+internal struct VmdkCowdHeader
+{
+    public Le32 Magic;
+    public Le32 Version;
+    public Le32 Flags;
+    public Le32 Capacity;
+    public Le32 GrainSize;
+    public Le32 DirectoryOffset;
+    public Le32 DirectoryEntries;
+    public Le32 FreeSector;
+}
+
+/// <summary>A part of a SESPARSE file, in sectors.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+internal struct VmdkSeSparseArea
+{
+    public Le64 Offset;
+    public Le64 Size;
+}
+
+/// <summary>
+/// First sector of a SESPARSE extent. Not in the technote; the names are those of ESXi's own log (hostd.log).
+/// </summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+internal struct VmdkSeSparseConstHeader
+{
+    public Le64 Magic;
+    public Le64 Version;
+    public Le64 Capacity;
+    public Le64 GrainSize;
+    public Le64 GrainTableSize;
+    public Le64 Flags;
+    public Le64 Reserved1;
+    public Le64 Reserved2;
+    public Le64 Reserved3;
+    public Le64 Reserved4;
+    public VmdkSeSparseArea VolatileHeader;
+    public VmdkSeSparseArea JournalHeader;
+    public VmdkSeSparseArea Journal;
+    public VmdkSeSparseArea GrainDirectory;
+    public VmdkSeSparseArea GrainTables;
+    public VmdkSeSparseArea FreeBitmap;
+    public VmdkSeSparseArea BackMap;
+    public VmdkSeSparseArea Grains;
+}
+
+/// <summary>The second header of a SESPARSE extent, which changes while it is in use.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+internal struct VmdkSeSparseVolatileHeader
+{
+    public Le64 Magic;
+    public Le64 FreeTableNumber;
+    public Le64 NextTransaction;
+    public Le64 ReplayJournal;
 }

@@ -7,7 +7,8 @@ namespace ImageMount.Formats.Vmdk;
 /// <summary>Turns the lines of a descriptor into extents with their files.</summary>
 /// <param name="context">Who opens files.</param>
 /// <param name="tableCacheBytes">Bound of the disk's cache of grain tables.</param>
-internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
+/// <param name="whyNotWritten">Why the whole disk must not be written, or null.</param>
+internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes, string? whyNotWritten)
 {
     private readonly LeafTableCache _tables = new(tableCacheBytes);
     private readonly List<BlockChild> _children = [];
@@ -17,6 +18,19 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
 
     /// <summary>Nodes that were opened.</summary>
     public IReadOnlyList<BlockChild> Children => _children;
+
+    /// <summary>Opens a disk that is a lone SESPARSE extent.</summary>
+    public async ValueTask<VmdkExtent[]> OpenSeSparseAsync(CancellationToken cancellationToken)
+    {
+        VmdkSeSparseHeader header = await VmdkSeSparseHeader.ReadAsync(context.File, cancellationToken)
+            .ConfigureAwait(false);
+        var line = new VmdkExtentLine(
+            VmdkAccess.ReadWrite, header.Capacity, VmdkExtentType.SeSparse, "SESPARSE", null, 0);
+        VmdkExtent[] extents =
+            [await MakeSeSparseAsync(0, line, context.File, header, cancellationToken).ConfigureAwait(false)];
+        CheckWritable(extents);
+        return extents;
+    }
 
     /// <summary>Opens all extents.</summary>
     /// <param name="header">Header of the "file" child when that is a sparse extent.</param>
@@ -53,11 +67,7 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
             at = extents[i].GuestEnd;
         }
 
-        if (context.Flags.Writable)
-        {
-            CheckWritable(extents);
-        }
-
+        CheckWritable(extents);
         return extents;
     }
 
@@ -69,7 +79,8 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
     {
         if (lines.Length == 0)
         {
-            lines = [new VmdkExtentLine(VmdkAccess.ReadWrite, header.Capacity, VmdkExtentType.Sparse, "", null, 0)];
+            lines = [new VmdkExtentLine(
+                VmdkAccess.ReadWrite, header.Capacity, VmdkExtentType.Sparse, header.TypeName, null, 0)];
             return 0;
         }
 
@@ -103,7 +114,9 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
     {
         if (line.Type == VmdkExtentType.Unsupported)
         {
-            throw BlockException.Unsupported($"extents of type {line.TypeName} are not supported");
+            throw BlockException.Unsupported(
+                $"extents of type {line.TypeName} are not supported: they name a disk of the ESX host",
+                "Open that disk itself, or have ESX copy it to a virtual disk (vmkfstools -i).");
         }
 
         if (line.Type == VmdkExtentType.Zero)
@@ -112,7 +125,7 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
         }
 
         string name = line.FileName!;
-        bool sparse = line.Type == VmdkExtentType.Sparse;
+        bool sparse = line.Type != VmdkExtentType.Flat;
         if (sparse ? _flatFiles.ContainsKey(name) || !_sparseFiles.Add(name) : _sparseFiles.Contains(name))
         {
             throw BlockException.Invalid($"the extent file '{name}' is named twice");
@@ -133,8 +146,7 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
 
         try
         {
-            VmdkHeader header = await VmdkHeader.ReadAsync(node, cancellationToken).ConfigureAwait(false);
-            return await MakeSparseAsync(guestStart, line, node, header, cancellationToken).ConfigureAwait(false);
+            return await OpenSparseAsync(guestStart, line, node, cancellationToken).ConfigureAwait(false);
         }
         catch (BlockException e)
         {
@@ -143,12 +155,44 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
         }
     }
 
+    /// <summary>The magic says what the extent is; a descriptor that names something else is wrong about the file.</summary>
+    private async ValueTask<VmdkExtent> OpenSparseAsync(
+        long guestStart, VmdkExtentLine line, BlockNode node, CancellationToken cancellationToken)
+    {
+        uint magic = await VmdkHeader.ReadMagicAsync(node, cancellationToken).ConfigureAwait(false);
+        bool fits = line.Type switch
+        {
+            VmdkExtentType.SeSparse => magic == VmdkLayout.SeSparseMagic,
+            VmdkExtentType.VmfsSparse => magic == VmdkLayout.CowdMagic,
+            _ => magic is VmdkLayout.SparseMagic or VmdkLayout.CowdMagic,
+        };
+        if (!fits)
+        {
+            throw BlockException.Invalid(
+                $"the extent is not of the type {line.TypeName} that the descriptor gives", 0, $"magic 0x{magic:x8}");
+        }
+
+        if (magic == VmdkLayout.SeSparseMagic)
+        {
+            VmdkSeSparseHeader facts = await VmdkSeSparseHeader.ReadAsync(node, cancellationToken)
+                .ConfigureAwait(false);
+            return await MakeSeSparseAsync(guestStart, line, node, facts, cancellationToken).ConfigureAwait(false);
+        }
+
+        VmdkHeader header = await VmdkHeader.ReadAsync(node, cancellationToken).ConfigureAwait(false);
+        return await MakeSparseAsync(guestStart, line, node, header, cancellationToken).ConfigureAwait(false);
+    }
+
     private async ValueTask<BlockNode> OpenFileAsync(string name, bool writable, CancellationToken cancellationToken)
     {
         string role = $"extents.{_children.Count}";
-        BlockNode node = await context.OpenChildAsync(role, name, "raw", writable, cancellationToken)
-            .ConfigureAwait(false)
+        BlockNode node = await context.OpenExtentAsync(role, name, writable, cancellationToken).ConfigureAwait(false)
             ?? throw new BlockException(BlockErrorKind.InvalidArgument, $"the disk cannot do without its {role}");
+        if (writable && context.Flags.Writable && !node.CanWrite)
+        {
+            context.Warn($"the extent '{name}' is stored in what can only be read");
+        }
+
         _children.Add(new BlockChild(role, node));
         return node;
     }
@@ -156,19 +200,7 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
     private async ValueTask<VmdkExtent> MakeSparseAsync(
         long guestStart, VmdkExtentLine line, BlockNode node, VmdkHeader header, CancellationToken cancellationToken)
     {
-        if (line.Length > header.Capacity)
-        {
-            throw BlockException.Invalid(
-                "the extent is smaller than the descriptor says", 12, $"{header.Capacity} bytes", $"{line.Length}");
-        }
-
-        _directoryEntries += header.DirectoryEntries;
-        if (_directoryEntries > VmdkLayout.MaxDirectoryEntries)
-        {
-            throw BlockException.Limit(
-                "the grain directories are too large", _directoryEntries, VmdkLayout.MaxDirectoryEntries);
-        }
-
+        CheckSizes(line, header.Capacity, header.DirectoryEntries);
         VmdkGrainDirectory directory = await VmdkGrainDirectory.ReadAsync(node, header, cancellationToken)
             .ConfigureAwait(false);
         if (directory.Damage is { } damage)
@@ -180,21 +212,52 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes)
         return new VmdkSparseExtent(guestStart, line, node, header, directory, _tables, writable);
     }
 
-    /// <summary>Who asks for a writable disk learns here that it is none, not by the first write.</summary>
-    private static void CheckWritable(VmdkExtent[] extents)
+    private async ValueTask<VmdkExtent> MakeSeSparseAsync(
+        long guestStart, VmdkExtentLine line, BlockNode node, VmdkSeSparseHeader header,
+        CancellationToken cancellationToken)
     {
+        CheckSizes(line, header.Capacity, header.DirectoryEntries);
+        return await VmdkSeSparseExtent.OpenAsync(guestStart, line, node, header, tableCacheBytes, cancellationToken)
+            .ConfigureAwait(false);
+    }
+
+    private void CheckSizes(VmdkExtentLine line, long capacity, int directoryEntries)
+    {
+        if (line.Length > capacity)
+        {
+            throw BlockException.Invalid(
+                "the extent is smaller than the descriptor says", 12, $"{capacity} bytes", $"{line.Length}");
+        }
+
+        _directoryEntries += directoryEntries;
+        if (_directoryEntries > VmdkLayout.MaxDirectoryEntries)
+        {
+            throw BlockException.Limit(
+                "the grain directories are too large", _directoryEntries, VmdkLayout.MaxDirectoryEntries);
+        }
+    }
+
+    /// <summary>Who asks for a writable disk learns here that it is none, not by the first write.</summary>
+    private void CheckWritable(VmdkExtent[] extents)
+    {
+        if (!context.Flags.Writable)
+        {
+            return;
+        }
+
         VmdkExtent? wrong = extents.FirstOrDefault(extent =>
-            extent is VmdkSparseExtent { WhyReadOnly: not null, Line.Access: VmdkAccess.ReadWrite });
+            extent is { GrainSize: > 0, WhyReadOnly: not null, Line.Access: VmdkAccess.ReadWrite });
         if (wrong is null && extents.All(extent => extent.WhyNotWritten is not null))
         {
             wrong = extents[0];
         }
 
-        if (wrong is not null)
+        if (whyNotWritten is not null || wrong is not null)
         {
-            throw new BlockException(BlockErrorKind.ReadOnly, wrong.WhyNotWritten!)
+            throw new BlockException(BlockErrorKind.ReadOnly, whyNotWritten ?? wrong!.WhyNotWritten!)
             {
-                Hint = "Open it read-only (--read-only), or with a temporary overlay for changes (--snapshot).",
+                Hint = "Open it read-only (--read-only), or with a temporary overlay for changes (--snapshot)."
+                    + (whyNotWritten is null ? "" : " Or, if the next backup will be a full one: change-tracking=ignore."),
             };
         }
     }

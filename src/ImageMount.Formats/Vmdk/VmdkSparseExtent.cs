@@ -6,8 +6,8 @@ using ImageMount.Formats.Mapped;
 namespace ImageMount.Formats.Vmdk;
 
 /// <summary>
-/// A hosted sparse extent: grain directory (in memory), grain tables (cached), grains ("Hosted Sparse Extents"). This
-/// half looks up; <see cref="VmdkSparseWriter"/> changes.
+/// A sparse extent: grain directory (in memory), grain tables (cached), grains ("Hosted Sparse Extents"; "ESXi Host
+/// Sparse Extents", that is COWD, differ in the header and the size of tables and grains). This half looks up; <see cref="VmdkSparseWriter"/> changes.
 /// </summary>
 internal sealed class VmdkSparseExtent : VmdkExtent
 {
@@ -57,11 +57,17 @@ internal sealed class VmdkSparseExtent : VmdkExtent
     /// <inheritdoc/>
     public override BlockNode Node => _node;
 
+    /// <inheritdoc/>
+    public override int GrainSize => _header.GrainSize;
+
     /// <summary>The header's facts.</summary>
     public VmdkHeader Header => _header;
 
     /// <summary>The grain directory.</summary>
     public VmdkGrainDirectory Directory => _directory;
+
+    /// <summary>COWD: from where on the header calls the file's space free; as far away as can be where it does not say.</summary>
+    public long FreeOffset => _writer?.FreeOffset ?? _header.FreeOffset ?? long.MaxValue;
 
     /// <summary>Cached grain tables, by directory entry.</summary>
     public LeafTable?[] Tables => _tables;

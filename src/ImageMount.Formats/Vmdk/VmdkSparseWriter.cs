@@ -6,7 +6,7 @@ using ImageMount.Formats.Mapped;
 namespace ImageMount.Formats.Vmdk;
 
 /// <summary>
-/// Changes a hosted sparse extent. Grains are added at the end of the file and never move, so a grain that exists is
+/// Changes a sparse extent, hosted or COWD. Grains are added at the end of the file and never move, so a grain that exists is
 /// written in place without a lock. A new grain's table entry changes in memory when it is committed and goes to the
 /// file with the next flush: barrier (payload), grain tables, and, when a table is new, barrier, grain directory; then a
 /// barrier. The redundant tables are written before the ones that count. A crash between loses only what was not
@@ -27,9 +27,8 @@ internal sealed class VmdkSparseWriter
     private readonly LeasedRanges _leases = new();
     private readonly VmdkFileSpace _space;
     private readonly SemaphoreSlim _flushing = new(1, 1);
-    private readonly SemaphoreSlim _marking = new(1, 1);
+    private readonly VmdkExtentMark _mark;
     private readonly SortedSet<int> _newDirectoryEntries = []; // Guarded by the cache's lock, like the tables.
-    private bool _marked;
 
     /// <summary>Makes the writer of an extent that can be written.</summary>
     public VmdkSparseWriter(VmdkSparseExtent extent, LeafTableCache cache)
@@ -39,11 +38,15 @@ internal sealed class VmdkSparseWriter
         _node = extent.Node;
         _cache = cache;
         _space = new VmdkFileSpace(_node, _header.GrainSize);
+        _mark = new VmdkExtentMark(extent, _space);
     }
+
+    /// <summary>See <see cref="VmdkSparseExtent.FreeOffset"/>; null where the header does not say.</summary>
+    public long? FreeOffset => _mark.FreeOffset;
 
     /// <summary>See <see cref="IWritableExtentMap.PrepareWriteAsync"/>.</summary>
     public ValueTask<WriteTarget> PrepareWriteAsync(long guestOffset, long count, CancellationToken cancellationToken) =>
-        Volatile.Read(ref _marked) && TryFindInPlace(guestOffset, count, out WriteTarget target)
+        _mark.IsSet && TryFindInPlace(guestOffset, count, out WriteTarget target)
             ? new(target)
             : PrepareSlowlyAsync(guestOffset, count, cancellationToken);
 
@@ -76,7 +79,7 @@ internal sealed class VmdkSparseWriter
     public async ValueTask<long> ZeroAsync(
         long guestOffset, long count, bool mayUnmap, CancellationToken cancellationToken)
     {
-        await MarkAsync(cancellationToken).ConfigureAwait(false);
+        await _mark.SetAsync(cancellationToken).ConfigureAwait(false);
         long start = guestOffset - _extent.GuestStart;
         int index = _extent.TableOf(start);
         LeafTable? table = await _extent.GetTableAsync(index, cancellationToken).ConfigureAwait(false);
@@ -123,7 +126,7 @@ internal sealed class VmdkSparseWriter
         await _extent.LoadAsync(guestOffset, cancellationToken).ConfigureAwait(false);
         if (TryFindInPlace(guestOffset, count, out WriteTarget target))
         {
-            await MarkAsync(cancellationToken).ConfigureAwait(false);
+            await _mark.SetAsync(cancellationToken).ConfigureAwait(false);
             await _node.DiscardAsync(target.HostOffset, target.Length, cancellationToken).ConfigureAwait(false);
             return target.Length;
         }
@@ -135,7 +138,7 @@ internal sealed class VmdkSparseWriter
 
     /// <summary>Makes all that was written and committed durable.</summary>
     public ValueTask FlushAsync(CancellationToken cancellationToken) =>
-        Volatile.Read(ref _marked) ? WriteBackAsync(moreThan: -1, cancellationToken) : default;
+        _mark.IsSet ? WriteBackAsync(moreThan: -1, cancellationToken) : default;
 
     /// <summary>Flushes, unless no more than so many tables wait when it is our turn.</summary>
     private async ValueTask WriteBackAsync(int moreThan, CancellationToken cancellationToken)
@@ -160,6 +163,7 @@ internal sealed class VmdkSparseWriter
                 directory = CopyDirectory();
                 _newDirectoryEntries.Clear();
             });
+            await _mark.AnnounceSpaceAsync(cancellationToken).ConfigureAwait(false);
             await _node.FlushAsync(cancellationToken).ConfigureAwait(false);
             if (writes.Count > 0)
             {
@@ -195,14 +199,13 @@ internal sealed class VmdkSparseWriter
     /// <summary>Flushes, cuts off room that was not needed, and clears the unclean mark.</summary>
     public async ValueTask CloseAsync()
     {
-        if (!_marked)
+        if (!_mark.IsSet)
         {
             return;
         }
 
         await FlushAsync(CancellationToken.None).ConfigureAwait(false);
-        await _space.TrimAsync().ConfigureAwait(false);
-        await WriteMarkAsync(0, CancellationToken.None).ConfigureAwait(false);
+        await _mark.ClearAsync().ConfigureAwait(false);
     }
 
     private static long RoundUp(long value, long unit) => (value + unit - 1) / unit * unit;
@@ -223,7 +226,7 @@ internal sealed class VmdkSparseWriter
     private async ValueTask<WriteTarget> PrepareSlowlyAsync(
         long guestOffset, long count, CancellationToken cancellationToken)
     {
-        await MarkAsync(cancellationToken).ConfigureAwait(false);
+        await _mark.SetAsync(cancellationToken).ConfigureAwait(false);
         long start = guestOffset - _extent.GuestStart;
         int index = _extent.TableOf(start);
         int first = _extent.EntryOf(start);
@@ -452,45 +455,5 @@ internal sealed class VmdkSparseWriter
                 cancellationToken).ConfigureAwait(false);
             sectors &= first + count >= 64 ? 0 : ulong.MaxValue << (first + count);
         }
-    }
-
-    /// <summary>Says in the header, durably, that the extent is being changed; once, before the first change.</summary>
-    private async ValueTask MarkAsync(CancellationToken cancellationToken)
-    {
-        if (Volatile.Read(ref _marked))
-        {
-            return;
-        }
-
-        await _marking.WaitAsync(cancellationToken).ConfigureAwait(false);
-        try
-        {
-            if (!_marked)
-            {
-                if (_header.IsUnclean)
-                {
-                    await VmdkRepair.RunAsync(_extent, _space, cancellationToken).ConfigureAwait(false);
-                }
-                else
-                {
-                    await WriteMarkAsync(1, cancellationToken).ConfigureAwait(false);
-                }
-
-                Volatile.Write(ref _marked, true);
-            }
-        }
-        finally
-        {
-            _marking.Release();
-        }
-    }
-
-    private async ValueTask WriteMarkAsync(byte value, CancellationToken cancellationToken)
-    {
-        using BufferLease mark = BufferPool.Shared.Rent(1);
-        mark.Span[0] = value;
-        await _node.WriteAsync(VmdkLayout.UncleanShutdownOffset, mark.Memory, WriteFlags.None, cancellationToken)
-            .ConfigureAwait(false);
-        await _node.FlushAsync(cancellationToken).ConfigureAwait(false);
     }
 }

@@ -123,13 +123,15 @@ public sealed class VmdkHandMadeTests
         await VmdkImages.AssertCleanAsync(again);
     }
 
-    [SkippableFact]
-    public async Task Damaged_directory_entry_is_replaced_by_the_redundant_one_and_nothing_is_written()
+    [SkippableTheory]
+    [InlineData(0x00ff_ffffu)]
+    [InlineData(0u)]
+    public async Task Damaged_directory_entry_is_replaced_by_the_redundant_one_and_nothing_is_written(uint entry)
     {
         byte[] content = VmdkImages.Content(1 << 20, 7);
         var hand = new VmdkByHand { Content = content };
         byte[] image = hand.Build();
-        VmdkByHand.Put32(image, hand.DirectoryOffset, 0x00ff_ffff);
+        VmdkByHand.Put32(image, hand.DirectoryOffset, entry);
         await using (Graph graph = await OpenAsync(image))
         {
             Assert.Contains(graph.Warnings, warning => warning.Contains("redundant", StringComparison.Ordinal));

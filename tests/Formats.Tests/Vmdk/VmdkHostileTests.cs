@@ -141,29 +141,13 @@ public sealed class VmdkHostileTests
         string many = start + string.Concat(Enumerable.Repeat("RW 1 ZERO\n", 5000));
         string longLine = start + "ddb.x = \"" + new string('x', 10_000) + "\"\n";
         string longText = start + new string('\n', 2 << 20);
-        string manyFiles = start + string.Concat(Enumerable.Range(0, 600).Select(i => $"RW 1 FLAT \"{i}.bin\" 0\n"));
-        for (int i = 0; i < 600; i++)
-        {
-            dir.Write($"{i}.bin", new byte[512]);
-        }
-
-        foreach (string text in new[] { many, longLine, longText, manyFiles })
+        foreach (string text in new[] { many, longLine, longText })
         {
             string path = dir.Write("disk.vmdk", Encoding.UTF8.GetBytes(text));
             var e = await Assert.ThrowsAsync<BlockException>(
                 async () => await TestGraph.OpenOptionsAsync($"driver=vmdk,file.filename={path}"));
             Assert.Equal(BlockErrorKind.LimitExceeded, e.Kind);
         }
-    }
-
-    [SkippableFact]
-    public async Task Foreign_sparse_formats_are_named()
-    {
-        byte[] cowd = new byte[4096];
-        "COWD"u8.CopyTo(cowd);
-        var e = await Assert.ThrowsAsync<BlockException>(async () => await OpenAsync(cowd, TestGraph.ReadOnly));
-        Assert.Equal(BlockErrorKind.NotSupported, e.Kind);
-        Assert.Contains("COWD", e.Describe(), StringComparison.Ordinal);
     }
 
     [SkippableFact]
@@ -213,7 +197,7 @@ public sealed class VmdkHostileTests
     }
 
     /// <summary>Unpacks an image of the corpus, or skips.</summary>
-    private static string Corpus(TempDir dir, string name)
+    internal static string Corpus(TempDir dir, string name)
     {
         string? folder = Environment.GetEnvironmentVariable("IMAGEMOUNT_CORPUS");
         for (string? at = AppContext.BaseDirectory; folder is null && at is not null; at = Path.GetDirectoryName(at))

@@ -256,7 +256,7 @@ public sealed class VmdkWriteTests
     }
 
     /// <summary>Random writes, zeroes, discards and flushes, mirrored in an array.</summary>
-    private static async Task ScribbleAsync(BlockNode disk, byte[] content, int seed, int steps)
+    internal static async Task ScribbleAsync(BlockNode disk, byte[] content, int seed, int steps)
     {
         var random = new Random(seed);
         for (int i = 0; i < steps; i++)
@@ -281,10 +281,11 @@ public sealed class VmdkWriteTests
         }
     }
 
-    private static uint Cid(string path)
+    internal static uint Cid(string path)
     {
         string text = Encoding.Latin1.GetString(File.ReadAllBytes(path).AsSpan(0, (int)Math.Min(4096, new FileInfo(path).Length)));
         int at = text.IndexOf("\nCID=", StringComparison.Ordinal) + 5;
-        return uint.Parse(text.AsSpan(at, 8), System.Globalization.NumberStyles.HexNumber);
+        int end = text.AsSpan(at).IndexOfAny('\r', '\n'); // qemu leaves leading zeroes out.
+        return uint.Parse(text.AsSpan(at, end), System.Globalization.NumberStyles.HexNumber);
     }
 }

@@ -23,6 +23,11 @@ public sealed class HostileContext(SeedImage image, byte[] bytes, bool writable)
     public override ValueTask<BlockNode?> OpenChildAsync(
         string role, string? reference, string? driver, bool childWritable, CancellationToken cancellationToken)
     {
+        if (HasChildOptions(role))
+        {
+            return new((BlockNode?)null);
+        }
+
         if (_children.Count >= GraphLimits.MaxNodes)
         {
             throw BlockException.Limit("too many nodes", _children.Count + 1, GraphLimits.MaxNodes);
@@ -39,7 +44,7 @@ public sealed class HostileContext(SeedImage image, byte[] bytes, bool writable)
             new NodeOptions { ReadOnly = !childWritable })));
     }
 
-    public override bool HasChildOptions(string role) => false;
+    public override bool HasChildOptions(string role) => image.ParentLeftOut && role == "backing";
 
     public override string ResolveReference(string reference) => reference;
 

@@ -9,6 +9,15 @@ public sealed record SeedImage(string Name, byte[] Bytes)
 {
     /// <summary>Other files of the image, by the name under which it refers to them.</summary>
     public IReadOnlyDictionary<string, byte[]> Companions { get; init; } = new Dictionary<string, byte[]>();
+
+    /// <summary>The user says that there is no parent (<c>backing=</c>).</summary>
+    public bool ParentLeftOut { get; init; }
+
+    /// <summary>
+    /// Text of an image that has the damaged file, named "damaged" beside it, as a part: what a peer opens that cannot
+    /// open the part alone. Null: the file itself.
+    /// </summary>
+    public string? Wrapper { get; init; }
 }
 
 /// <summary>What the fuzzers need to know of a format. A new format adds one line to <see cref="HostileFormats"/>.</summary>

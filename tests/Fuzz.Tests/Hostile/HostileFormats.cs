@@ -1,8 +1,12 @@
+using ImageMount.Core.Block;
+using ImageMount.Core.Graph;
+using ImageMount.Core.Options;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Interop.Tests.Matrix;
 using ImageMount.Interop.Tests.Peers;
+using ImageMount.TestSupport;
 
 namespace ImageMount.Fuzz.Tests.Hostile;
 
@@ -73,13 +77,39 @@ public static class HostileFormats
             ("monolithicSparse", ",zeroed_grain=on"), ("streamOptimized", ""), ("monolithicFlat", ""),
             ("twoGbMaxExtentSparse", ""),
         ];
-        return [.. kinds.Select(kind =>
+        List<SeedImage> seeds = [.. kinds.Select(kind =>
         {
             using var scratch = new Scratch();
             QemuImage image = QemuImages.Vmdk(scratch, kind.Item1, kind.Item2, Length, Seed);
             return WithCompanions($"vmdk {kind.Item1}", scratch, image.Path);
         })];
+
+        // What no peer makes. A stream with its directory behind the footer is what VMware's programs make.
+        var content = new byte[Length];
+        new Random(Seed).NextBytes(content.AsSpan(200_000, 500_000));
+        seeds.Add(new SeedImage("vmdk stream", MakeStream(content)));
+        seeds.Add(new SeedImage("vmdk COWD", EsxImages.Cowd(content, Seed))
+        {
+            ParentLeftOut = true,
+            Wrapper = EsxImages.Descriptor("vmfsSparse", $"RW {Length / 512} VMFSSPARSE \"damaged\""),
+        });
+        seeds.Add(new SeedImage("vmdk SESPARSE", EsxImages.SeSparse(content, Seed))
+        {
+            ParentLeftOut = true,
+            Wrapper = EsxImages.Descriptor("seSparse", $"RW {Length / 512} SESPARSE \"damaged\""),
+        });
+        return seeds;
     }
+
+    private static byte[] MakeStream(byte[] content) => Task.Run(async () =>
+    {
+        using var scratch = new Scratch();
+        var source = new BlockNode("source", "memory", new MemoryDisk(content, content.Length));
+        await new ImageMaker(TestGraph.Registry).CreateFromAsync(
+            "vmdk", scratch["stream.vmdk"], OptionSyntax.ParsePairs("subformat=streamOptimized"), source,
+            new CreateRequest());
+        return File.ReadAllBytes(scratch["stream.vmdk"]);
+    }).GetAwaiter().GetResult();
 
     /// <summary>The image, and every other file of its folder under its name and its path.</summary>
     private static SeedImage WithCompanions(string name, Scratch scratch, string path)

@@ -15,6 +15,18 @@ public sealed class VmdkAnatomy
     public VmdkAnatomy(byte[] image)
     {
         _image = image;
+        if (image.AsSpan().StartsWith("COWD"u8))
+        {
+            AddCowd();
+            return;
+        }
+
+        if (U64(0) == 0xcafebabe)
+        {
+            AddSeSparse();
+            return;
+        }
+
         if (!image.AsSpan().StartsWith("KDMV"u8))
         {
             AddText(0, image.Length);
@@ -46,6 +58,67 @@ public sealed class VmdkAnatomy
 
     public IReadOnlyList<long> Boundaries =>
         [.. _structures.SelectMany(s => new[] { s.Start, s.Start + s.Count }), 79, Sector, _image.Length];
+
+    private void AddCowd()
+    {
+        string[] names =
+            ["magic", "version", "flags", "capacity", "grain size", "directory", "directory entries", "free sector"];
+        for (int i = 0; i < names.Length; i++)
+        {
+            Add("COWD " + names[i], 4 * i, 4);
+        }
+
+        Add("COWD parent name", 32, 8);
+        Add("COWD unclean", 1648, 4);
+        _structures.Add((0, 2048));
+        long directory = U32(20) * (long)Sector;
+        _structures.Add((directory, U32(24) * 4L));
+        for (int i = 0; i < U32(24); i++)
+        {
+            Add($"directory entry {i}", directory + 4 * i, 4);
+            long table = U32((int)directory + 4 * i) * (long)Sector;
+            if (table != 0)
+            {
+                AddTable($"table {i}", table, 4096, 4);
+            }
+        }
+    }
+
+    private void AddSeSparse()
+    {
+        for (int i = 0; i < 26; i++)
+        {
+            Add($"SESPARSE word {i}", 8 * i, 8);
+        }
+
+        for (int i = 0; i < 4; i++)
+        {
+            Add($"SESPARSE volatile word {i}", Sector + 8 * i, 8);
+        }
+
+        _structures.Add((0, 208));
+        _structures.Add((Sector, 32));
+        int directory = (int)U64(128) * Sector;
+        int tables = (int)U64(144) * Sector;
+        _structures.Add((directory, 8));
+        Add("directory entry 0", directory, 8);
+        AddTable("table", tables, 4096, 8);
+        _structures.Add(((long)U64(192) * Sector, Sector));
+    }
+
+    private void AddTable(string name, long at, int entries, int width)
+    {
+        _structures.Add((at, (long)entries * width));
+        int taken = 0;
+        for (int i = 0; i < entries && taken < 6; i++)
+        {
+            if (i == 0 || _image.AsSpan((int)at + i * width, width).ContainsAnyExcept((byte)0))
+            {
+                Add($"{name} entry {i}", at + i * width, width);
+                taken++;
+            }
+        }
+    }
 
     private void AddHeader(string name, int at)
     {
