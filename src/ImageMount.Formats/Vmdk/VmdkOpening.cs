@@ -200,7 +200,7 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes, str
     private async ValueTask<VmdkExtent> MakeSparseAsync(
         long guestStart, VmdkExtentLine line, BlockNode node, VmdkHeader header, CancellationToken cancellationToken)
     {
-        CheckSizes(line, header.Capacity, header.DirectoryEntries);
+        CheckSizes(line, header.Capacity, header.GrainSize, header.DirectoryEntries);
         VmdkGrainDirectory directory = await VmdkGrainDirectory.ReadAsync(node, header, cancellationToken)
             .ConfigureAwait(false);
         if (directory.Damage is { } damage)
@@ -216,17 +216,21 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes, str
         long guestStart, VmdkExtentLine line, BlockNode node, VmdkSeSparseHeader header,
         CancellationToken cancellationToken)
     {
-        CheckSizes(line, header.Capacity, header.DirectoryEntries);
+        CheckSizes(line, header.Capacity, VmdkSeSparseHeader.GrainSize, header.DirectoryEntries);
         return await VmdkSeSparseExtent.OpenAsync(guestStart, line, node, header, tableCacheBytes, cancellationToken)
             .ConfigureAwait(false);
     }
 
-    private void CheckSizes(VmdkExtentLine line, long capacity, int directoryEntries)
+    /// <summary>
+    /// Split hosted disks may use less than an extent has. On ESX an extent is the disk: another size is another disk.
+    /// </summary>
+    private void CheckSizes(VmdkExtentLine line, long capacity, int grainSize, int directoryEntries)
     {
-        if (line.Length > capacity)
+        bool isEsx = line.Type is VmdkExtentType.VmfsSparse or VmdkExtentType.SeSparse;
+        if (line.Length > capacity || (isEsx && capacity - line.Length >= grainSize))
         {
             throw BlockException.Invalid(
-                "the extent is smaller than the descriptor says", 12, $"{capacity} bytes", $"{line.Length}");
+                "the extent has another size than the descriptor says", null, $"{capacity} bytes", $"{line.Length}");
         }
 
         _directoryEntries += directoryEntries;

@@ -77,6 +77,7 @@ internal sealed class VmdkSeSparseHeader
         Expect(header.GrainSize, VmdkLayout.SeSparseGrainSectors, "grain size", 24);
         Expect(header.GrainTableSize, VmdkLayout.SeSparseTableSectors, "grain table size", 32);
         Expect(header.Flags, 0, "flags", 40);
+        Expect(header.Reserved1 | header.Reserved2 | header.Reserved3 | header.Reserved4, 0, "reserved word", 48);
         long capacity = ToBytes(header.Capacity, "the capacity", 16);
         long entries = (capacity / TableCoverage) + (capacity % TableCoverage == 0 ? 0 : 1);
         if (entries > VmdkLayout.MaxDirectoryEntries)

@@ -36,7 +36,8 @@ public sealed class VmdkStreamTests
         Assert.True(whole.AsSpan().SequenceEqual(VmdkImages.ReadByPeer(dir, path)), "qemu-img differs");
         Qemu.Img("check", "-f", "vmdk", path);
         await using Graph graph = await TestGraph.OpenAsync(path);
-        TestPattern.AssertEqual(whole, await VmdkImages.ReadAllAsync(graph.Root), 0, kind);
+        byte[] found = await VmdkImages.ReadAllAsync(graph.Root);
+        TestPattern.AssertEqual(whole, found, 0, kind);
         await VmdkImages.AssertMapAsync(graph.Root, whole, kind);
         await VmdkImages.AssertCleanAsync(graph);
         Require.Tool("vmdkinfo");
