@@ -236,9 +236,9 @@ internal sealed class GraphBuild(DriverRegistry registry)
         : $"{driver.Name}:{(References.IsUri(location) ? location : HostPath.Resolve(location))}";
 
     /// <summary>
-    /// Finds the driver of an image. Wrappers on the way (a compressed file, an archive) are opened, so that the frame's
-    /// file is then what the driver is to be opened over. A format that the user or an image named is looked for behind
-    /// wrappers only when the file itself does not look like it; "raw" always means the bytes as they are.
+    /// Finds the driver of an image. Wrappers on the way (a compressed file, an archive) are opened, so that the
+    /// frame's file is then what the driver is to be opened over. A format that the user or an image named is looked
+    /// for behind wrappers only when the file itself does not look like it; "raw" always means the bytes as they are.
     /// </summary>
     private async ValueTask<BlockDriver> UnwrapAsync(
         NodeRequest request, BlockDriver? named, Frame frame, int mark, CancellationToken cancellationToken)
@@ -287,7 +287,9 @@ internal sealed class GraphBuild(DriverRegistry registry)
         return Keep(file with { Node = node, Driver = driver, Options = bound, File = file });
     }
 
-    /// <summary>The driver that recognises a file; <paramref name="named"/> if that does, however unsure it is.</summary>
+    /// <summary>
+    /// The driver that recognises a file; <paramref name="named"/> if that does, however unsure it is.
+    /// </summary>
     private async ValueTask<BlockDriver?> ProbeAsync(
         OpenedNode file, BlockDriver? named, CancellationToken cancellationToken)
     {
