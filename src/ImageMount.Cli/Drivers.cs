@@ -3,8 +3,13 @@ using ImageMount.Filters.Delay;
 using ImageMount.Filters.Fault;
 using ImageMount.Filters.Overlay;
 using ImageMount.Filters.Window;
+using ImageMount.Formats.Compressed.Bzip2;
+using ImageMount.Formats.Compressed.Gzip;
+using ImageMount.Formats.Compressed.Xz;
+using ImageMount.Formats.Compressed.Zstd;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
+using ImageMount.Formats.Tar;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Protocols.Files;
 
@@ -22,6 +27,13 @@ public static class Drivers
         new Qcow2Driver(),
         new VmdkDriver(),
         new RawDriver(),
+
+        // Images inside something else.
+        new GzipDriver(),
+        new XzDriver(),
+        new Bzip2Driver(),
+        new ZstdDriver(),
+        new TarDriver(),
 
         // Protocols.
         new FileDriver(),

@@ -50,7 +50,20 @@ public sealed class PeerComparisonTests(ITestOutputHelper output)
 
         output.WriteLine(string.Join(", ", counts.Select(pair => $"{pair.Key}: {pair.Value}")));
         Assert.True(failures.Count == 0, string.Join("\n", failures.Take(20)));
-        Assert.True(counts.GetValueOrDefault("same") > 0, "no damaged image was read by both");
+        Assert.True(
+            format.EveryByteIsChecked || counts.GetValueOrDefault("same") > 0, "no damaged image was read by both");
+    }
+
+    private static string? WhyPeerRefuses(HostileFormat format, string path, string flat)
+    {
+        if (format.Peer is { } other)
+        {
+            return other(path, flat) ? null : "its own tool refuses it";
+        }
+
+        PeerResult peer = PeerTool.TryImg(
+            "dd", "-U", "-f", format.Name, "-O", "raw", "bs=1M", $"count={MaxLength >> 20}", $"if={path}", $"of={flat}");
+        return peer.ExitCode == 0 ? null : peer.Error.Trim();
     }
 
     private static async Task<string> CompareAsync(HostileFormat format, SeedImage image, byte[] bytes)
@@ -93,11 +106,9 @@ public sealed class PeerComparisonTests(ITestOutputHelper output)
             refusal = e.Describe();
         }
 
-        PeerResult peer = PeerTool.TryImg(
-            "dd", "-U", "-f", format.Name, "-O", "raw", "bs=1M", $"count={MaxLength >> 20}", $"if={path}", $"of={scratch["flat"]}");
-        if (peer.ExitCode != 0)
+        if (WhyPeerRefuses(format, path, scratch["flat"]) is { } why)
         {
-            return refusal is null ? $"only we: {peer.Error.Trim()}" : "both refuse";
+            return refusal is null ? $"only we: {why}" : "both refuse";
         }
 
         if (refusal is not null)

@@ -1,3 +1,4 @@
+using ImageMount.Cli.Output;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Options;
 
@@ -7,16 +8,26 @@ namespace ImageMount.Cli.Background;
 public static class ImageOpening
 {
     /// <summary>Opens. Failures are <see cref="Core.Block.BlockException"/>.</summary>
-    public static ValueTask<Graph> OpenAsync(
+    public static async ValueTask<Graph> OpenAsync(
         ImageRequest request, OpenFlags flags, CancellationToken cancellationToken = default)
     {
+        var progress = new OpeningProgress(Console.Error, TimeProvider.System);
         flags = flags with
         {
             ForceShare = request.ForceShare,
             Locking = request.Locking,
             AllowExternal = request.AllowExternal,
+            Progress = progress,
         };
-        return new GraphOpener(Drivers.Registry).OpenAsync(Describe(request), flags, cancellationToken);
+        try
+        {
+            return await new GraphOpener(Drivers.Registry).OpenAsync(Describe(request), flags, cancellationToken)
+                .ConfigureAwait(false);
+        }
+        finally
+        {
+            progress.Stop();
+        }
     }
 
     /// <summary>The options that describe the node to open.</summary>

@@ -52,6 +52,13 @@ public abstract class BlockDriver
     public virtual bool WritesFile => true;
 
     /// <summary>
+    /// True when the content of its disk is usually another image, which the graph then looks for (compressed files,
+    /// archives, encrypted containers): recognised by its content, such a driver is opened and what it shows is probed
+    /// again. <see cref="Probe"/> must be strict then: a wrapper that sees itself in a plain disk hides that disk.
+    /// </summary>
+    public virtual bool IsWrapper => false;
+
+    /// <summary>
     /// Protocols: path or URI of the bytes, without secrets: what messages call the node, and what relative references
     /// of an image stored there start from. Null: the option "filename" if there is one, else the driver's name.
     /// </summary>

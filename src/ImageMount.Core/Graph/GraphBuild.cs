@@ -123,11 +123,12 @@ internal sealed class GraphBuild(DriverRegistry registry)
         NodeRequest request, NodeSettings settings, BlockDriver? driver, CancellationToken cancellationToken)
     {
         Frame frame = Frame.Enter(request.Referrer, request.IsTyped);
+        int mark = _nodes.Count;
         frame.File = request.File
             ?? await OpenFileAsync(request, driver, frame, cancellationToken).ConfigureAwait(false);
-        driver ??= await ProbeAsync(frame.File, cancellationToken).ConfigureAwait(false);
+        driver = await UnwrapAsync(request, driver, frame, mark, cancellationToken).ConfigureAwait(false);
         string name = settings.NodeName ?? frame.File.Node.Name;
-        if (request.Flags.Writable && driver.WritesFile && !frame.File.Node.CanWrite)
+        if (request.Flags.Writable && (driver.WritesFile || driver.IsWrapper) && !frame.File.Node.CanWrite)
         {
             Warn($"{name}: what it is stored in can only be read, so it is opened for reading only");
             request = request with { Flags = request.Flags with { Writable = false } };
@@ -243,7 +244,63 @@ internal sealed class GraphBuild(DriverRegistry registry)
     private static string? PlaceOf(BlockDriver driver, string? location) => location is null ? null
         : $"{driver.Name}:{(References.IsUri(location) ? location : HostPath.Resolve(location))}";
 
-    private async ValueTask<BlockDriver> ProbeAsync(OpenedNode file, CancellationToken cancellationToken)
+    /// <summary>
+    /// Finds the driver of an image. Wrappers on the way (a compressed file, an archive) are opened, so that the
+    /// frame's file is then what the driver is to be opened over. A format that the user or an image named is looked
+    /// for behind wrappers only when the file itself does not look like it; "raw" always means the bytes as they are.
+    /// </summary>
+    private async ValueTask<BlockDriver> UnwrapAsync(
+        NodeRequest request, BlockDriver? named, Frame frame, int mark, CancellationToken cancellationToken)
+    {
+        if (named is not null && (named.Kind != DriverKind.Format || named.Name == "raw"
+            || frame.File!.Driver is { Kind: not DriverKind.Protocol, IsWrapper: false }))
+        {
+            return named;
+        }
+
+        while (true)
+        {
+            BlockDriver? found = await ProbeAsync(frame.File!, named, cancellationToken).ConfigureAwait(false);
+            if (found is not { IsWrapper: true } || found == named)
+            {
+                return named ?? found ?? registry.Get("raw");
+            }
+
+            frame.Unwrap();
+            if (frame.File!.Node.CanWrite && !found.WritesFile && request.File is null)
+            {
+                // That it is only read is known just now: without the writer's lock others may read it too.
+                await CloseDownToAsync(mark).ConfigureAwait(false);
+                frame.File = null;
+                frame.File = await OpenFileAsync(request, found, frame, cancellationToken).ConfigureAwait(false);
+            }
+
+            frame.File = await OpenWrapperAsync(request, found, frame, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask<OpenedNode> OpenWrapperAsync(
+        NodeRequest request, BlockDriver driver, Frame frame, CancellationToken cancellationToken)
+    {
+        OpenedNode file = frame.File!;
+        request = request with
+        {
+            Options = new OptionMap(),
+            Flags = request.Flags with { Writable = request.Flags.Writable && file.Node.CanWrite },
+            Referrer = frame,
+        };
+        object bound = Bind(request, driver);
+        var context = new GraphContext(this, request, frame, file.Node.Name);
+        BlockNode node = await OpenNodeAsync(request, driver, bound, context, file.Node.Name, cancellationToken)
+            .ConfigureAwait(false);
+        return Keep(file with { Node = node, Driver = driver, Options = bound, File = file });
+    }
+
+    /// <summary>
+    /// The driver that recognises a file; <paramref name="named"/> if that does, however unsure it is.
+    /// </summary>
+    private async ValueTask<BlockDriver?> ProbeAsync(
+        OpenedNode file, BlockDriver? named, CancellationToken cancellationToken)
     {
         BlockNode node = file.Node;
         using BufferLease head = BufferPool.Shared.Rent((int)Math.Min(node.Length, ProbeInput.HeadSize));
@@ -251,7 +308,8 @@ internal sealed class GraphBuild(DriverRegistry registry)
         await node.ReadAsync(0, head.Memory, cancellationToken).ConfigureAwait(false);
         await node.ReadAsync(node.Length - tail.Memory.Length, tail.Memory, cancellationToken).ConfigureAwait(false);
         string fileName = Path.GetFileName(file.Location) ?? "";
-        return registry.Probe(new ProbeInput(head.Span, tail.Span, node.Length, fileName)) ?? registry.Get("raw");
+        var input = new ProbeInput(head.Span, tail.Span, node.Length, fileName);
+        return named?.Probe(input) > 0 ? named : registry.Probe(input);
     }
 
     /// <summary>

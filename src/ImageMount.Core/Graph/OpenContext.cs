@@ -34,9 +34,21 @@ public sealed record OpenFlags
     /// <summary>Do not open parents; ranges that they define are an error to read.</summary>
     public bool NoBacking { get; init; }
 
+    /// <summary>
+    /// Told how far an opening is that takes long because a file has to be read through; may be null.
+    /// </summary>
+    public IProgress<OpenProgress>? Progress { get; init; }
+
     /// <summary>Passphrases and keys that drivers may ask for; owned by whoever opens the graph.</summary>
     public Secrets.SecretStore Secrets { get; init; } = new();
 }
+
+/// <summary>How far a driver is that has to read a file through before it can open it.</summary>
+/// <param name="Node">What messages call the node.</param>
+/// <param name="What">What is being done: "indexing".</param>
+/// <param name="Done">Bytes of the file that are done.</param>
+/// <param name="Total">Bytes of the file.</param>
+public readonly record struct OpenProgress(string Node, string What, long Done, long Total);
 
 /// <summary>Whether image files are locked against other programs.</summary>
 public enum LockingMode

@@ -38,8 +38,8 @@ internal sealed class Frame
     /// <summary>True when the user named this image, false when another image did.</summary>
     public bool IsTyped { get; }
 
-    /// <summary>1 for the top of the graph.</summary>
-    public int Depth { get; }
+    /// <summary>1 for the top of the graph; what an image is wrapped in counts too.</summary>
+    public int Depth { get; private set; }
 
     /// <summary>The "file" child once it is open.</summary>
     public OpenedNode? File { get; set; }
@@ -68,16 +68,15 @@ internal sealed class Frame
     public static Frame Enter(Frame? referrer, bool isTyped)
     {
         var frame = new Frame(referrer, isTyped);
-        if (frame.Depth > GraphLimits.MaxDepth)
-        {
-            throw new BlockException(
-                BlockErrorKind.LimitExceeded, $"the chain of images is too long: {frame.Chain("…")}")
-            {
-                Expected = $"at most {GraphLimits.MaxDepth}",
-            };
-        }
-
+        frame.CheckDepth($"the chain of images is too long: {frame.Chain("…")}");
         return frame;
+    }
+
+    /// <summary>Counts one more wrapper between the bytes and the image.</summary>
+    public void Unwrap()
+    {
+        Depth++;
+        CheckDepth("the image is wrapped too many times");
     }
 
     /// <summary>Refuses bytes that an image in the ancestry is made of.</summary>
@@ -91,6 +90,17 @@ internal sealed class Frame
                 throw new BlockException(
                     BlockErrorKind.InvalidData, $"the image refers to itself: {frame!.Chain(name)}");
             }
+        }
+    }
+
+    private void CheckDepth(string what)
+    {
+        if (Depth > GraphLimits.MaxDepth)
+        {
+            throw new BlockException(BlockErrorKind.LimitExceeded, what)
+            {
+                Expected = $"at most {GraphLimits.MaxDepth}",
+            };
         }
     }
 

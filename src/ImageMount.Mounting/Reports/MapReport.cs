@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Text;
 using ImageMount.Core.Block;
+using ImageMount.Core.Graph;
 
 namespace ImageMount.Mounting.Reports;
 
@@ -23,6 +24,7 @@ public static class MapReport
         for (long at = from; at < to;)
         {
             BlockExtent extent = await disk.MapAsync(at, to - at, cancellationToken).ConfigureAwait(false);
+            extent = await ToFileAsync(extent, cancellationToken).ConfigureAwait(false);
             if (pending is { } line && Continues(line, extent))
             {
                 pending = line with { Extent = line.Extent with { Length = line.Extent.Length + extent.Length } };
@@ -44,6 +46,38 @@ public static class MapReport
         {
             yield return last;
         }
+    }
+
+    /// <summary>
+    /// An offset is of use only in a file that the user can find: what an image is wrapped in is looked through, and
+    /// bytes that are compressed there have no offset at all.
+    /// </summary>
+    private static async ValueTask<BlockExtent> ToFileAsync(BlockExtent extent, CancellationToken cancellationToken)
+    {
+        for (int depth = 0; depth < GraphLimits.MaxDepth && (extent.Flags & ExtentFlags.HostOffset) != 0
+            && extent.HostNode is { Children.Count: > 0 } host; depth++)
+        {
+            BlockExtent below = await host.MapAsync(extent.HostOffset, extent.Length, cancellationToken)
+                .ConfigureAwait(false);
+            ExtentFlags flags = extent.Flags | (below.Flags & ExtentFlags.Compressed);
+            extent = (below.Flags & ExtentFlags.HostOffset) != 0
+                ? extent with
+                {
+                    Length = below.Length,
+                    Flags = flags,
+                    HostOffset = below.HostOffset,
+                    HostNode = below.HostNode,
+                }
+                : extent with
+                {
+                    Length = below.Length,
+                    Flags = flags & ~ExtentFlags.HostOffset,
+                    HostOffset = 0,
+                    HostNode = null,
+                };
+        }
+
+        return extent;
     }
 
     /// <summary>The map as JSON, in pieces, so that it is never in memory as a whole.</summary>

@@ -10,7 +10,7 @@ internal sealed class FakeWorld
     public FakeWorld() => Registry = new DriverRegistry(
     [
         new FakeFile(this), new FakeRemote(this), new FakeFormat(this), new OtherFormat(), new FakeRaw(),
-        new FakeFilter(this),
+        new FakeFilter(this), new FakeWrapper(this),
     ]);
 
     public DriverRegistry Registry { get; }
@@ -304,5 +304,46 @@ internal sealed class FakeFilter(FakeWorld world) : BlockDriver<OtherFormat.NoOp
     {
         world.OpenedWith["half"] = context.Flags;
         return new(new RegionDevice(context.File, FileRegion.Choose(context.File.Length, 0, context.File.Length / 2)));
+    }
+}
+
+/// <summary>Hides another image behind the line "WRAP".</summary>
+internal sealed class FakeWrapper(FakeWorld world) : BlockDriver<OtherFormat.NoOptions>
+{
+    public const string Line = "WRAP\n";
+
+    public override string Name => "wrap";
+
+    public override DriverKind Kind => DriverKind.Format;
+
+    public override string Summary => "Another image inside.";
+
+    public override bool WritesFile => false;
+
+    public override bool IsWrapper => true;
+
+    public override int Probe(in ProbeInput input) => input.Head.StartsWith("WRAP\n"u8) ? 60 : 0;
+
+    protected override ValueTask<BlockDevice> OpenAsync(
+        OpenContext context, OtherFormat.NoOptions options, CancellationToken cancellationToken)
+    {
+        world.Log.Add($"open wrapper {context.NodeName}");
+        return new(new FakeWrapperDevice(world, context.NodeName, context.File));
+    }
+
+    private sealed class FakeWrapperDevice(FakeWorld world, string name, BlockNode file) : BlockDevice
+    {
+        public override long Length => file.Length - Line.Length;
+
+        public override IReadOnlyList<BlockChild> Children => [new("file", file)];
+
+        public override ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) =>
+            file.ReadAsync(Line.Length + offset, buffer, cancellationToken);
+
+        public override ValueTask CloseAsync()
+        {
+            world.Log.Add($"close wrapper {name}");
+            return default;
+        }
     }
 }

@@ -38,5 +38,14 @@ public sealed record HostileFormat(string Name, BlockDriver Driver)
     /// <summary>False for formats without structure, where there is nothing to set to extremes.</summary>
     public bool HasFields { get; init; } = true;
 
+    /// <summary>True where checksums cover all of a file, so that no damage at all is read past.</summary>
+    public bool EveryByteIsChecked { get; init; }
+
+    /// <summary>
+    /// Where qemu does not know the format: writes what another peer makes of a damaged file into a flat one; false
+    /// when it refuses. Null: qemu is asked.
+    /// </summary>
+    public Func<string, string, bool>? Peer { get; init; }
+
     public override string ToString() => Name;
 }

@@ -31,6 +31,7 @@ public static class HostileFormats
             Boundaries = bytes => new VmdkAnatomy(bytes).Boundaries,
             Metadata = bytes => new VmdkAnatomy(bytes).Structures,
         },
+        .. WrapperFormats.All,
         new("raw", new RawDriver())
         {
             Seeds = () => [new SeedImage("raw", Enumerable.Range(0, 70_001).Select(i => (byte)(i * 7)).ToArray())],
