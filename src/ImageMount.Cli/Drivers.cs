@@ -3,6 +3,10 @@ using ImageMount.Filters.Delay;
 using ImageMount.Filters.Fault;
 using ImageMount.Filters.Overlay;
 using ImageMount.Filters.Window;
+using ImageMount.Formats.Bochs;
+using ImageMount.Formats.Cloop;
+using ImageMount.Formats.Dmg;
+using ImageMount.Formats.EncrCdsa;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Vmdk;
@@ -21,6 +25,10 @@ public static class Drivers
         // Formats. When two are equally sure of an image, the first wins.
         new Qcow2Driver(),
         new VmdkDriver(),
+        new DmgDriver(),
+        new EncrCdsaDriver(),
+        new CloopDriver(),
+        new BochsDriver(),
         new RawDriver(),
 
         // Protocols.

@@ -52,6 +52,12 @@ public abstract class BlockDriver
     public virtual bool WritesFile => true;
 
     /// <summary>
+    /// True when the content of its disk is usually another image, which the graph then looks for (compressed files,
+    /// archives, encrypted containers).
+    /// </summary>
+    public virtual bool IsWrapper => false;
+
+    /// <summary>
     /// Protocols: path or URI of the bytes, without secrets: what messages call the node, and what relative references
     /// of an image stored there start from. Null: the option "filename" if there is one, else the driver's name.
     /// </summary>
