@@ -30,7 +30,6 @@ internal sealed class DmgCheck(DmgDevice device)
         }
 
         DmgTables tables = device.Tables;
-        long needed = 0;
         var all = new Crc32();
         bool allKnown = true;
         foreach (DmgTable table in tables.Tables)
@@ -38,15 +37,14 @@ internal sealed class DmgCheck(DmgDevice device)
             DmgRun[] runs = tables.Runs.Slice(table.FirstRun, table.RunCount).ToArray();
             CheckShape(table, runs);
             await CheckTableAsync(table, runs, cancellationToken).ConfigureAwait(false);
-            needed = Math.Max(needed, runs.Select(run => run.End).DefaultIfEmpty().Max());
             allKnown &= table.Checksum.IsCrc32;
             Append(ref all, table.Checksum.Value);
         }
 
         DmgHeader header = device.Segments[0].Header;
-        if (needed > header.Sectors * DmgLayout.SectorSize)
+        if (tables.End != header.Sectors * DmgLayout.SectorSize)
         {
-            _report.Corruption($"the trailer says {header.Sectors} sectors, the tables {needed / DmgLayout.SectorSize}");
+            _report.Corruption($"the trailer says {header.Sectors} sectors, the tables {tables.End / DmgLayout.SectorSize}");
         }
 
         if (header.MasterChecksum.IsCrc32 && allKnown)
@@ -86,10 +84,8 @@ internal sealed class DmgCheck(DmgDevice device)
 
     private void CheckShape(DmgTable table, DmgRun[] runs)
     {
-        long covered = 0;
         foreach (DmgRun run in runs)
         {
-            covered += run.Length;
             _report.TotalClusters++;
             _report.AllocatedClusters += run.IsZero ? 0 : 1;
             _report.CompressedClusters += run.IsCompressed ? 1 : 0;
@@ -99,6 +95,7 @@ internal sealed class DmgCheck(DmgDevice device)
             }
         }
 
+        long covered = device.Tables.CoveredBytes(table);
         if (covered < table.Length)
         {
             _report.Corruption(

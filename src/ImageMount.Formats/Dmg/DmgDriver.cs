@@ -45,42 +45,24 @@ public sealed class DmgDriver : BlockDriver<DmgOptions>
             .ConfigureAwait(false);
         DmgTables tables = await ReadTablesAsync(segments, cancellationToken).ConfigureAwait(false);
         RequireLibraries(tables);
-        long needed = 0;
-        foreach (DmgRun run in tables.Runs)
-        {
-            needed = Math.Max(needed, run.End);
-        }
-
         long stated = header.Sectors * DmgLayout.SectorSize;
-        var map = new DmgMap(tables, new DmgFork(segments), Math.Max(needed, stated));
-        if (needed > stated || FindGap(tables) is not null)
-        {
-            context.Warn(needed > stated
-                ? "the disk is larger than its trailer says; 'check' tells more"
-                : "parts of the disk are in no block run and read as zeroes; 'check' tells more");
-        }
-
+        var map = new DmgMap(tables, new DmgFork(segments), Math.Max(tables.End, stated));
+        Warn(context, tables, stated);
         return new DmgDevice(map, tables, segments, children);
     }
 
-    /// <summary>The first table whose runs do not cover it, or null.</summary>
-    internal static DmgTable? FindGap(DmgTables tables)
+    private static void Warn(OpenContext context, DmgTables tables, long stated)
     {
-        foreach (DmgTable table in tables.Tables)
+        if (tables.End != stated)
         {
-            long covered = 0;
-            foreach (DmgRun run in tables.Runs.Slice(table.FirstRun, table.RunCount))
-            {
-                covered += run.Length;
-            }
-
-            if (covered < table.Length)
-            {
-                return table;
-            }
+            context.Warn($"the disk has {stated} bytes by its trailer and {tables.End} by its block tables; "
+                + "the larger is used, and what is in no table reads as zeroes");
         }
 
-        return null;
+        if (tables.Tables.Any(table => tables.CoveredBytes(table) < table.Length))
+        {
+            context.Warn("parts of the disk are in no block run and read as zeroes; 'check' tells more");
+        }
     }
 
     private static async ValueTask<DmgSegment[]> OpenSegmentsAsync(

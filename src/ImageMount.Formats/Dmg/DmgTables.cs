@@ -44,6 +44,22 @@ internal sealed class DmgTables
     /// <summary>The runs of all tables, table by table, as they are stored.</summary>
     public ReadOnlySpan<DmgRun> Runs => CollectionsMarshal.AsSpan(_runs);
 
+    /// <summary>First guest byte after all runs.</summary>
+    public long End { get; private set; }
+
+    /// <summary>Bytes of a table's own range that its runs cover.</summary>
+    public long CoveredBytes(DmgTable table)
+    {
+        long covered = 0;
+        long end = table.Start + table.Length;
+        foreach (DmgRun run in Runs.Slice(table.FirstRun, table.RunCount))
+        {
+            covered += Math.Max(0, Math.Min(run.End, end) - Math.Max(run.Start, table.Start));
+        }
+
+        return covered;
+    }
+
     /// <summary>Adds a table from its stored form.</summary>
     /// <param name="name">What the image calls it.</param>
     /// <param name="stored">The "mish" structure.</param>
@@ -130,7 +146,9 @@ internal sealed class DmgTables
                 throw Damaged(name, "there are runs after its end mark", $"run {i}");
             }
 
-            _runs.Add(Convert(name, i, type, header, stored));
+            DmgRun run = Convert(name, i, type, header, stored);
+            End = Math.Max(End, run.End);
+            _runs.Add(run);
         }
     }
 

@@ -6,7 +6,7 @@ namespace ImageMount.Formats.Mapped;
 /// CRC-32 of zlib, piece by piece: polynomial 0x04C11DB7 reflected, initial value and final xor all ones. Eight bytes a
 /// step; runs of zeroes cost the logarithm of their length.
 /// </summary>
-internal struct Crc32
+public struct Crc32
 {
     private const uint Polynomial = 0xEDB88320;
     private static readonly uint[] Tables = MakeTables();

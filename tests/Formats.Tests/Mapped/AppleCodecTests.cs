@@ -177,7 +177,7 @@ public sealed class AppleCodecTests
     }
 
     /// <summary>Noise, zeroes, text-like bytes and repetitions at all distances, in pieces of all sizes.</summary>
-    private static byte[] Mixed(int length, int seed)
+    internal static byte[] Mixed(int length, int seed)
     {
         var random = new Random(seed);
         var bytes = new byte[length];

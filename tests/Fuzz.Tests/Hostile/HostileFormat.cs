@@ -29,5 +29,14 @@ public sealed record HostileFormat(string Name, BlockDriver Driver)
     /// <summary>False for formats without structure, where there is nothing to set to extremes.</summary>
     public bool HasFields { get; init; } = true;
 
+    /// <summary>False for formats that are only read: opening them for writing would end every case at once.</summary>
+    public bool IsWritable { get; init; } = true;
+
+    /// <summary>False for formats that qemu does not read.</summary>
+    public bool HasPeer { get; init; } = true;
+
+    /// <summary>Passphrases of the images.</summary>
+    public Core.Secrets.SecretStore Secrets { get; init; } = new();
+
     public override string ToString() => Name;
 }

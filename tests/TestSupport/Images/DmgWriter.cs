@@ -71,7 +71,7 @@ public sealed class DmgWriter
     public int Junk { get; init; } = 77;
 
     /// <summary>What tables add to offsets.</summary>
-    public long TableOffset { get; init; } = -13;
+    public long TableOffset { get; init; } = 13;
 
     /// <summary>Sectors (first, count) that no table covers.</summary>
     public (int First, int Count) Gap { get; init; }
@@ -198,7 +198,7 @@ public sealed class DmgWriter
         var places = new long[stored.Length];
         int[] order = [.. Enumerable.Range(0, stored.Length)];
         random.Shuffle(order);
-        long at = Math.Max(0, -TableOffset) + 3;
+        long at = TableOffset + 3;
         foreach (int i in order)
         {
             places[i] = at;
@@ -220,7 +220,7 @@ public sealed class DmgWriter
         Put32(table, 4, 1);
         Put64(table, 8, first);
         Put64(table, 16, sectors);
-        Put64(table, 24, Math.Max(0, TableOffset));
+        Put64(table, 24, TableOffset);
         Put32(table, 64, 2);
         Put32(table, 68, 32);
         Put32(table, 200, (uint)count);
@@ -229,7 +229,7 @@ public sealed class DmgWriter
         {
             bool isStored = runs[i].Kind is not (DmgUnit.Zero or DmgUnit.Ignore);
             PutRun(table, ref at, (uint)runs[i].Kind, runs[i].First - first, runs[i].Count,
-                isStored ? runs[i].Offset - Math.Max(0, TableOffset) : 0, isStored ? runs[i].Length : 0);
+                isStored ? runs[i].Offset - TableOffset : 0, isStored ? runs[i].Length : 0);
             if (i % 3 == 2)
             {
                 PutRun(table, ref at, 0x7ffffffe, runs[i].First - first + runs[i].Count, 0, 0, 0);
