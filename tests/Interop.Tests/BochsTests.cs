@@ -31,7 +31,7 @@ public sealed class BochsTests
     {
         using var scratch = new Scratch();
         string path = scratch["disk.bochs"];
-        Qemu.Succeed("bximage", "-func=create", "-imgmode=growing", $"-hd={megabytes}M", "-q", path);
+        Qemu.Succeed("bximage", "-func=create", $"-hd={megabytes}M", "-imgmode=growing", "-q", path);
         await using Graph graph = await TestGraph.OpenAsync(path);
         Assert.Equal("bochs", graph.Root.Driver);
         Assert.InRange(graph.Root.Length, (megabytes - 1L) << 20, megabytes * 1L << 20);

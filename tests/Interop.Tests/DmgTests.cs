@@ -40,7 +40,11 @@ public sealed class DmgTests
 
         if (hasPeer)
         {
-            AssertSame(ReadByDmg2Img(path, scratch), content, name);
+            // One partition: of the whole of these images, dmg2img 1.6.7 loses sectors.
+            const int Start = 40 * 512;
+            byte[] theirs = ReadByDmg2Img(path, scratch, "-p", "4");
+            Assert.InRange(theirs.Length, 1 << 20, content.Length);
+            TestPattern.AssertEqual(theirs, content.AsSpan(Start, theirs.Length), Start, $"{name}, dmg2img");
         }
     }
 
@@ -67,7 +71,7 @@ public sealed class DmgTests
         }.Build(content));
         string flat = scratch["flat"];
         PeerTool.Img("convert", "-f", "dmg", "-O", "raw", path, flat);
-        AssertSame(File.ReadAllBytes(flat), content, "qemu-img");
+        TestPattern.AssertEqual(content, File.ReadAllBytes(flat), 0, "qemu-img");
         await using Graph graph = await TestGraph.OpenAsync(path);
         await ReadComparison.AssertSameContentAsync(graph.Root, flat, [(0, content.Length)], Seed, "dmg");
         await ReadComparison.AssertSameDescriptionAsync(graph.Root, new QemuImage(path, "dmg", content.Length, []), "dmg");
@@ -85,7 +89,10 @@ public sealed class DmgTests
         string path = scratch["disk.dmg"];
         byte[] image = new DmgWriter { Seed = Seed, Units = [unit], Junk = 0, TableOffset = 0 }.Build(content);
         File.WriteAllBytes(path, image);
-        AssertSame(ReadByDmg2Img(path, scratch), content, $"dmg2img, {unit}");
+        byte[] theirs = ReadByDmg2Img(path, scratch);
+        Assert.True(theirs.Length <= content.Length, $"{theirs.Length} bytes");
+        Assert.False(content.AsSpan(theirs.Length).ContainsAnyExcept((byte)0), "the end is missing");
+        TestPattern.AssertEqual(theirs, content.AsSpan(0, theirs.Length), 0, $"dmg2img, {unit}");
         await using Graph graph = await TestGraph.OpenAsync(path);
         await DiskReads.AssertAsync(graph.Root, content, unit.ToString());
         await DiskReads.AssertCleanAsync(graph, unit.ToString());
@@ -103,18 +110,10 @@ public sealed class DmgTests
         return content;
     }
 
-    private static byte[] ReadByDmg2Img(string path, Scratch scratch)
+    private static byte[] ReadByDmg2Img(string path, Scratch scratch, params string[] options)
     {
         string flat = scratch["dmg2img.raw"];
-        Qemu.Succeed("dmg2img", "-s", "-i", path, "-o", flat);
+        Qemu.Succeed("dmg2img", ["-s", .. options, "-i", path, "-o", flat]);
         return File.ReadAllBytes(flat);
-    }
-
-    /// <summary>A peer that stops at the last stored sector reads the same up to there.</summary>
-    private static void AssertSame(byte[] theirs, byte[] ours, string name)
-    {
-        Assert.True(theirs.Length <= ours.Length, $"{name}: {theirs.Length} bytes, not {ours.Length}");
-        Assert.False(ours.AsSpan(theirs.Length).ContainsAnyExcept((byte)0), $"{name}: the end is missing");
-        TestPattern.AssertEqual(theirs, ours.AsSpan(0, theirs.Length), 0, name);
     }
 }

@@ -45,7 +45,7 @@ public sealed class BochsDriver : BlockDriver<BochsOptions>
 
         public override ValueTask DescribeAsync(DeviceInfo info, CancellationToken cancellationToken)
         {
-            info.ClusterSize = map.Header.ExtentSize;
+            info.FormatSpecific.Add(new("extent-size", (long)map.Header.ExtentSize));
             info.FormatSpecific.Add(new("version", (long)map.Header.Version));
             return default;
         }

@@ -47,8 +47,8 @@ public sealed class CloopDriver : BlockDriver<CloopOptions>
 
         public override ValueTask DescribeAsync(DeviceInfo info, CancellationToken cancellationToken)
         {
-            info.ClusterSize = map.BlockSize;
             info.Compressed = true;
+            info.FormatSpecific.Add(new("block-size", (long)map.BlockSize));
             return default;
         }
 

@@ -57,9 +57,9 @@ internal sealed class DmgDevice : MappedDevice, ICheckable
         }
 
         DmgHeader header = _segments[0].Header;
-        info.ClusterSize = LargestUnit > 0 ? LargestUnit : null;
         info.Compressed = LargestUnit > 0;
         info.FormatSpecific.Add(new("runs", kinds.Select(kind => (object)kind.ToString().ToLowerInvariant()).ToList()));
+        info.FormatSpecific.Add(new("largest-unit", (long)LargestUnit));
         info.FormatSpecific.Add(new("segments", (long)_segments.Length));
         info.FormatSpecific.Add(new("data-checksum", header.DataChecksum.ToString()));
         info.FormatSpecific.Add(new("master-checksum", header.MasterChecksum.ToString()));

@@ -67,7 +67,7 @@ internal sealed class EncrCdsaDevice : BlockDevice
     public override ValueTask DescribeAsync(DeviceInfo info, CancellationToken cancellationToken)
     {
         info.Encrypted = true;
-        info.ClusterSize = _header.ChunkSize;
+        info.FormatSpecific.Add(new("chunk-size", (long)_header.ChunkSize));
         info.FormatSpecific.Add(new("cipher", $"aes-{8 * _header.KeySize}-cbc"));
         return default;
     }
