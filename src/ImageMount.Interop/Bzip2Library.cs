@@ -2,7 +2,9 @@ using System.Runtime.InteropServices;
 
 namespace ImageMount.Interop;
 
-/// <summary>libbz2's one-shot decoder, loaded on demand: twice as fast as managed ones, and no garbage a unit.</summary>
+/// <summary>
+/// libbz2's one-shot decoder, loaded on demand. A managed decoder would leave several megabytes of garbage a unit.
+/// </summary>
 public static unsafe partial class Bzip2Library
 {
     /// <summary>What the dynamic loader is asked for.</summary>
@@ -19,8 +21,8 @@ public static unsafe partial class Bzip2Library
     public static bool IsAvailable => Loaded.Value;
 
     /// <summary>
-    /// Decodes the stream at the start of <paramref name="source"/>; what follows it is ignored. False when it is damaged
-    /// or does not fit.
+    /// Decodes the stream at the start of <paramref name="source"/>; what follows it is ignored. False when it is
+    /// damaged or does not fit.
     /// </summary>
     /// <param name="source">One stream.</param>
     /// <param name="destination">Where the bytes go.</param>

@@ -84,7 +84,8 @@ internal sealed record BochsHeader
 
         bool isV1 = stored.Version == BochsLayout.Version1;
         ulong disk = isV1 ? stored.DiskSizeV1 : stored.DiskSizeV2;
-        CheckRange("the header's size", stored.HeaderSize, (uint)Marshal.SizeOf<BochsStoredHeader>(), BochsLayout.MaxHeader, 68);
+        uint least = (uint)Marshal.SizeOf<BochsStoredHeader>();
+        CheckRange("the header's size", stored.HeaderSize, least, BochsLayout.MaxHeader, 68);
         CheckRange("the number of catalog entries", stored.CatalogEntries, 1, BochsLayout.MaxCatalog, 72);
         CheckRange("the size of an extent", stored.ExtentSize, BochsLayout.SectorSize, BochsLayout.MaxExtent, 80);
         if (stored.ExtentSize % BochsLayout.SectorSize != 0)
@@ -108,7 +109,7 @@ internal sealed record BochsHeader
             CatalogOffset = stored.HeaderSize,
             CatalogEntries = (int)stored.CatalogEntries.Value,
             ExtentSize = (int)stored.ExtentSize.Value,
-            BitmapSize = (int)(stored.BitmapSize + BochsLayout.SectorSize - 1) / BochsLayout.SectorSize * BochsLayout.SectorSize,
+            BitmapSize = (int)(stored.BitmapSize + BochsLayout.SectorSize - 1) & -BochsLayout.SectorSize,
         };
         return header.DataOffset <= fileLength
             ? header

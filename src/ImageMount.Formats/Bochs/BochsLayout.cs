@@ -4,7 +4,7 @@ using ImageMount.Core.Bits;
 namespace ImageMount.Formats.Bochs;
 
 /// <summary>
-/// On-disk constants of the growing disks of Bochs ("Redolog"; the layout is that of Bochs' own "hdimage.h"), and limits.
+/// On-disk constants of the growing disks of Bochs ("Redolog"; the layout is that of Bochs' "hdimage.h"), and limits.
 /// </summary>
 internal static class BochsLayout
 {

@@ -8,8 +8,8 @@ using ImageMount.Formats.Mapped;
 namespace ImageMount.Formats.Bochs;
 
 /// <summary>
-/// The catalog, whole in memory, and the bitmaps of stored extents, cached: a sector is stored when its extent is and its
-/// bit is set; all others read as zeroes.
+/// The catalog, whole in memory, and the bitmaps of stored extents, cached: a sector is stored when its extent is and
+/// its bit is set; all others read as zeroes.
 /// </summary>
 internal sealed class BochsMap : IExtentMap
 {
@@ -62,7 +62,8 @@ internal sealed class BochsMap : IExtentMap
         if (_catalog[extent] == BochsLayout.NotStored)
         {
             int next = extent + 1;
-            while (next < Header.Extents && _catalog[next] == BochsLayout.NotStored && (long)next * Header.ExtentSize < end)
+            while (next < Header.Extents && (long)next * Header.ExtentSize < end
+                && _catalog[next] == BochsLayout.NotStored)
             {
                 next++;
             }
@@ -148,7 +149,7 @@ internal sealed class BochsMap : IExtentMap
             : MappedRun.Zero(length);
     }
 
-    /// <summary>The first sector after <paramref name="sector"/> whose bit is different, at most <paramref name="last"/>.</summary>
+    /// <summary>The first sector after one whose bit is different, at most <paramref name="last"/>.</summary>
     private static int NextChange(LeafTable bitmap, int sector, int last, bool value)
     {
         while (sector < last)

@@ -59,7 +59,8 @@ internal sealed class CloopMap : IExtentMap
         if (header.BlockCount > CloopLayout.MaxBlocks)
         {
             throw BlockException.Limit(
-                "the image has too many blocks", header.BlockCount, CloopLayout.MaxBlocks, CloopLayout.PreambleSize + 4);
+                "the image has too many blocks", header.BlockCount, CloopLayout.MaxBlocks,
+                CloopLayout.PreambleSize + 4);
         }
 
         int count = (int)header.BlockCount.Value + 1;
@@ -112,7 +113,8 @@ internal sealed class CloopMap : IExtentMap
         {
             int count = Math.Min(Step / sizeof(long), offsets.Length - first);
             Memory<byte> bytes = buffer.Memory[..(count * sizeof(long))];
-            await file.ReadAsync(tableAt + ((long)first * sizeof(long)), bytes, cancellationToken).ConfigureAwait(false);
+            await file.ReadAsync(tableAt + ((long)first * sizeof(long)), bytes, cancellationToken)
+                .ConfigureAwait(false);
             ReadOnlySpan<Be64> stored = MemoryMarshal.Cast<byte, Be64>(bytes.Span);
             for (int i = 0; i < count; i++)
             {
@@ -132,7 +134,8 @@ internal sealed class CloopMap : IExtentMap
             if (offset < before || offset > fileLength || (i > 0 && offset - before > most))
             {
                 throw BlockException.Invalid(
-                    i == 0 ? "the first block lies outside the file" : $"block {i - 1} is stored in an impossible place",
+                    i == 0 ? "the first block lies outside the file"
+                        : $"block {i - 1} is stored in an impossible place",
                     tableAt + ((long)i * sizeof(long)), $"0x{offset:x}",
                     $"0x{before:x} to 0x{Math.Min(fileLength, i == 0 ? fileLength : before + most):x}");
             }

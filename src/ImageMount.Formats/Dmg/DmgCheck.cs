@@ -44,7 +44,8 @@ internal sealed class DmgCheck(DmgDevice device)
         DmgHeader header = device.Segments[0].Header;
         if (tables.End != header.Sectors * DmgLayout.SectorSize)
         {
-            _report.Corruption($"the trailer says {header.Sectors} sectors, the tables {tables.End / DmgLayout.SectorSize}");
+            _report.Corruption(
+                $"the trailer says {header.Sectors} sectors, the tables {tables.End / DmgLayout.SectorSize}");
         }
 
         if (header.MasterChecksum.IsCrc32 && allKnown)

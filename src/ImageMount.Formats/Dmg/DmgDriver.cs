@@ -112,7 +112,7 @@ public sealed class DmgDriver : BlockDriver<DmgOptions>
         return segments;
     }
 
-    /// <summary>From the first segment that has a property list, else from the first that has a resource fork.</summary>
+    /// <summary>From the first segment with a property list, else from the first with a resource fork.</summary>
     private static async ValueTask<DmgTables> ReadTablesAsync(
         DmgSegment[] segments, CancellationToken cancellationToken)
     {

@@ -24,7 +24,7 @@ internal readonly record struct DmgChecksum(uint Type, uint Value)
     };
 }
 
-/// <summary>What the trailer of an image, or of one of its segments, says; every place in it lies inside the file.</summary>
+/// <summary>What the trailer of an image, or of a segment, says; every place in it lies inside the file.</summary>
 internal sealed record DmgHeader
 {
     /// <summary>Where this file's part of the data fork begins in that of the whole image.</summary>

@@ -5,8 +5,8 @@ using ImageMount.Formats.Mapped.Codecs;
 namespace ImageMount.Formats.Dmg;
 
 /// <summary>
-/// The runs of all tables in guest order; what lies between them reads as zeroes. All of it is in memory, so a lookup is
-/// a search and completes at once.
+/// The runs of all tables in guest order; what lies between them reads as zeroes. All of it is in memory, so a lookup
+/// is a search and completes at once.
 /// </summary>
 internal sealed class DmgMap : IExtentMap
 {

@@ -31,7 +31,8 @@ internal static class DmgPropertyList
             using XmlReader reader = XmlReader.Create(stream, settings);
             ReadDocument(reader, tables);
         }
-        catch (Exception e) when (e is XmlException or FormatException or InvalidOperationException or ArgumentException)
+        catch (Exception e) when (
+            e is XmlException or FormatException or InvalidOperationException or ArgumentException)
         {
             throw new BlockException(BlockErrorKind.InvalidData, $"the property list is damaged ({e.Message})", e)
             {
@@ -60,7 +61,7 @@ internal static class DmgPropertyList
         }
     }
 
-    /// <summary>Steps inside an element; false is an error, since the list cannot be anything else.</summary>
+    /// <summary>Steps inside an element; any other is an error.</summary>
     private static void Enter(XmlReader reader, string element)
     {
         if (!reader.IsStartElement(element))
@@ -76,7 +77,7 @@ internal static class DmgPropertyList
         reader.ReadStartElement();
     }
 
-    /// <summary>Inside a dict: goes to the value of a key and steps inside it. False when there is no such key.</summary>
+    /// <summary>Inside a dict: goes to the value of a key and steps inside it. False: there is no such key.</summary>
     private static bool FindValue(XmlReader reader, string key, string element)
     {
         while (reader.NodeType == XmlNodeType.Element)

@@ -179,7 +179,8 @@ internal sealed class DmgTables
         const ulong Most = long.MaxValue / 4;
         if (header.DataOffset > Most || stored.Offset > Most || stored.StoredLength > Most)
         {
-            throw Damaged(name, $"run {index} is stored outside any file", $"{stored.StoredLength} bytes at {stored.Offset}");
+            throw Damaged(
+                name, $"run {index} is stored outside any file", $"{stored.StoredLength} bytes at {stored.Offset}");
         }
 
         long offset = (long)(header.DataOffset + stored.Offset);

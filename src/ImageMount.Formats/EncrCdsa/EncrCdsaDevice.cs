@@ -14,8 +14,8 @@ namespace ImageMount.Formats.EncrCdsa;
 /// The decrypted content: AES in CBC mode chunk by chunk, the initial vector of each being the HMAC-SHA1 of its number.
 /// </summary>
 /// <remarks>
-/// Decrypting CBC is decrypting every block on its own and then adding (xor) the encrypted block before it, so a request
-/// is one call of the cipher however many chunks it has, and the rest is vector arithmetic.
+/// Decrypting CBC is decrypting every block on its own and then adding (xor) the encrypted block before it, so a
+/// request is one call of the cipher however many chunks it has, and the rest is vector arithmetic.
 /// </remarks>
 internal sealed class EncrCdsaDevice : BlockDevice
 {

@@ -123,7 +123,8 @@ internal sealed record EncrCdsaHeader
 
         if (stored.DataSize / chunk > uint.MaxValue)
         {
-            throw BlockException.Invalid("the content has more chunks than can be numbered", 56, $"{stored.DataSize} bytes");
+            throw BlockException.Invalid(
+                "the content has more chunks than can be numbered", 56, $"{stored.DataSize} bytes");
         }
 
         return new EncrCdsaHeader

@@ -6,7 +6,9 @@ using ImageMount.Core.Secrets;
 
 namespace ImageMount.Formats.EncrCdsa;
 
-/// <summary>Opens the key blob: PBKDF2 with SHA-1 makes a triple-DES key of the passphrase, and that unwraps the keys.</summary>
+/// <summary>
+/// Opens the key blob: PBKDF2 with SHA-1 makes a triple-DES key of the passphrase, and that unwraps the keys.
+/// </summary>
 internal static class EncrCdsaKeys
 {
     private const int BlobOffset = 104;
@@ -50,7 +52,8 @@ internal static class EncrCdsaKeys
             throw BlockException.Invalid("a key entry is cut off", null, $"{entry.Length} bytes");
         }
 
-        if (stored.KdfAlgorithm != EncrCdsaLayout.AlgorithmPbkdf2 || stored.Algorithm != EncrCdsaLayout.AlgorithmTripleDes
+        if (stored.KdfAlgorithm != EncrCdsaLayout.AlgorithmPbkdf2
+            || stored.Algorithm != EncrCdsaLayout.AlgorithmTripleDes
             || stored.KeyBits != 8 * UnwrapKeySize)
         {
             throw BlockException.Unsupported(

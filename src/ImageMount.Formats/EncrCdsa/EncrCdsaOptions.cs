@@ -7,6 +7,8 @@ namespace ImageMount.Formats.EncrCdsa;
 public sealed record EncrCdsaOptions
 {
     /// <summary>Which secret is the passphrase.</summary>
-    [Option("key-secret", "Id of the secret (--object secret,id=…) that is the passphrase; without it the one of --passphrase-file, or a prompt.")]
+    [Option(
+        "key-secret",
+        "Id of the secret that is the passphrase; without it the one of --passphrase-file, or a prompt.")]
     public string? KeySecret { get; init; }
 }

@@ -4,7 +4,9 @@ using ImageMount.TestSupport.Images;
 
 namespace ImageMount.Formats.Tests.Dmg;
 
-/// <summary>UDIF images made by hand: every kind of run beside every other, forks, segments, gaps, and what is refused.</summary>
+/// <summary>
+/// UDIF images made by hand: every kind of run beside every other, forks, segments, gaps, and what is refused.
+/// </summary>
 public sealed class DmgTests
 {
     private const int Seed = 1717;
@@ -74,7 +76,9 @@ public sealed class DmgTests
         DeviceInfo info = await graph.Root.DescribeAsync();
         var named = (List<object>)info.FormatSpecific.Single(fact => fact.Key == "partitions").Value;
         Assert.Equal(partitions, named.Count);
-        Assert.Contains(info.FormatSpecific, fact => fact.Key == "master-checksum" && ((string)fact.Value).StartsWith("crc32:", StringComparison.Ordinal));
+        Assert.Contains(
+            info.FormatSpecific,
+            fact => fact.Key == "master-checksum" && fact.Value is string text && text.StartsWith("crc32:", StringComparison.Ordinal));
     }
 
     [Theory]

@@ -5,7 +5,9 @@ using ImageMount.TestSupport.Images;
 
 namespace ImageMount.Formats.Tests.Mapped;
 
-/// <summary>ADC, LZFSE in all its kinds of blocks, bzip2 and xz: what encoders make, and what is left of it after damage.</summary>
+/// <summary>
+/// ADC, LZFSE in all its kinds of blocks, bzip2 and xz: what encoders make, and what is left of it after damage.
+/// </summary>
 public sealed class AppleCodecTests
 {
     private const int Seed = 4711;
@@ -68,7 +70,7 @@ public sealed class AppleCodecTests
         }
     }
 
-    /// <summary>Single bits, bytes at their extremes, and cuts: bytes or InvalidData, never anything else, never a hang.</summary>
+    /// <summary>Single bits, bytes at their extremes, and cuts: bytes or InvalidData, never anything else.</summary>
     [Theory]
     [MemberData(nameof(Names))]
     public void Decode_damaged_input_gives_a_block_exception_or_bytes(string name)

@@ -16,7 +16,7 @@ public static class AppleSeeds
     public static List<SeedImage> Dmg()
     {
         byte[] content = Content(150);
-        List<byte[]> segments = new DmgWriter { Seed = Seed, Segments = 3, HasResourceFork = true }.BuildSegments(content);
+        List<byte[]> segments = new DmgWriter { Seed = Seed, Segments = 3 }.BuildSegments(content);
         return
         [
             new SeedImage("dmg plist", new DmgWriter { Seed = Seed }.Build(content)),

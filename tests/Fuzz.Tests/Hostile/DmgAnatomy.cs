@@ -87,16 +87,13 @@ public sealed class DmgAnatomy
         }
 
         int data = at + (int)U32(at);
-        for (int i = 0; i < 2; i++)
-        {
-            Add($"resource {i} offset", map + 62 + 12 * i, 4);
-            int table = data + (int)(U32(map + 62 + 12 * i) & 0xffffff);
-            Add($"resource {i} length", table, 4);
-            AddTable(i, table + 4);
-        }
+        Add("resource offset", map + 62, 4);
+        int table = data + (int)(U32(map + 62) & 0xffffff);
+        Add("resource length", table, 4);
+        AddTable(table + 4);
     }
 
-    private void AddTable(int number, int at)
+    private void AddTable(int at)
     {
         (string, int, int)[] fields =
         [
@@ -105,18 +102,18 @@ public sealed class DmgAnatomy
         ];
         foreach ((string name, int offset, int width) in fields)
         {
-            Add($"table {number}'s {name}", at + offset, width);
+            Add($"table's {name}", at + offset, width);
         }
 
         int runs = (int)U32(at + 200);
         _structures.Add((at, 204 + 40 * runs));
-        foreach (int run in (int[])[0, 1, 2, runs - 1])
+        foreach (int run in (int[])[0, 1, runs - 1])
         {
             int start = at + 204 + 40 * run;
-            Add($"table {number} run {run} type", start, 4);
+            Add($"table run {run} type", start, 4);
             foreach (int offset in (int[])[8, 16, 24, 32])
             {
-                Add($"table {number} run {run} at {offset}", start + offset, 8);
+                Add($"table run {run} at {offset}", start + offset, 8);
             }
         }
     }

@@ -13,7 +13,7 @@ public sealed class Bzip2Decoder : IUnitDecoder
     /// <summary>The decoder; stateless.</summary>
     public static Bzip2Decoder Instance { get; } = new();
 
-    /// <summary>Fails with NotSupported when libbz2 is missing: to be called when an image is opened, not read.</summary>
+    /// <summary>Fails with NotSupported when libbz2 is missing: for when an image is opened, not read.</summary>
     public static void RequireLibrary()
     {
         if (!Bzip2Library.IsAvailable)
@@ -28,7 +28,8 @@ public sealed class Bzip2Decoder : IUnitDecoder
     public void Decode(ReadOnlySpan<byte> stored, Span<byte> decoded)
     {
         RequireLibrary();
-        if (!Bzip2Library.TryDecompress(stored, decoded, out int written, out string? error) || written < decoded.Length)
+        if (!Bzip2Library.TryDecompress(stored, decoded, out int written, out string? error)
+            || written < decoded.Length)
         {
             throw BlockException.Invalid(
                 $"a bzip2 unit is damaged ({error ?? "it is too short"})", null, $"{written} bytes",

@@ -208,8 +208,8 @@ internal sealed class LzfseBlock
     /// <param name="table">One entry a state.</param>
     /// <param name="frequencies">States of each symbol.</param>
     /// <param name="extraBits">
-    /// Bits of the value that follow those of the state, by symbol; its lowest value goes on from the one before. Empty:
-    /// the symbol is the value, or, for 64 symbols, a distance, whose bits grow by one every four symbols.
+    /// Bits of the value that follow those of the state, by symbol; its lowest value goes on from the one before.
+    /// Empty: the symbol is the value, or, for 64 symbols, a distance, whose bits grow by one every four symbols.
     /// </param>
     private static bool MakeTable(Span<FseEntry> table, ReadOnlySpan<ushort> frequencies, ReadOnlySpan<byte> extraBits)
     {
@@ -344,10 +344,10 @@ internal sealed class LzfseBlock
         public int DistanceState { get; init; }
     }
 
-    /// <summary>A state: how many bits to take, how many of them belong to the value, and what they are added to.</summary>
+    /// <summary>A state: how many bits to take, how many of them are the value's, and what they are added to.</summary>
     private readonly record struct FseEntry(byte TotalBits, byte ValueBits, ushort NextState, int Value);
 
-    /// <summary>Reads bits from the end of a span towards its start; the highest bits of the last byte come first.</summary>
+    /// <summary>Reads bits from the end of a span towards its start, the highest of the last byte first.</summary>
     private ref struct BackwardBits
     {
         private readonly ReadOnlySpan<byte> _source;

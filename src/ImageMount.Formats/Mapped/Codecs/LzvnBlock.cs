@@ -4,8 +4,8 @@ using ImageMount.Core.Block;
 namespace ImageMount.Formats.Mapped.Codecs;
 
 /// <summary>
-/// The block for short input in LZFSE streams: byte codes with up to three literals and a match each, whose distance may
-/// be that of the match before.
+/// The block for short input in LZFSE streams: byte codes with up to three literals and a match each, whose distance
+/// may be that of the match before.
 /// </summary>
 internal static class LzvnBlock
 {

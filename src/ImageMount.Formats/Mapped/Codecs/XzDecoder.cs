@@ -16,7 +16,7 @@ public sealed class XzDecoder : IUnitDecoder
     /// <summary>The decoder; stateless.</summary>
     public static XzDecoder Instance { get; } = new();
 
-    /// <summary>Fails with NotSupported when liblzma is missing: to be called when an image is opened, not read.</summary>
+    /// <summary>Fails with NotSupported when liblzma is missing: for when an image is opened, not read.</summary>
     public static void RequireLibrary()
     {
         if (!LzmaLibrary.IsAvailable)
