@@ -7,6 +7,10 @@ using ImageMount.Formats.Compressed.Bzip2;
 using ImageMount.Formats.Compressed.Gzip;
 using ImageMount.Formats.Compressed.Xz;
 using ImageMount.Formats.Compressed.Zstd;
+using ImageMount.Formats.Bochs;
+using ImageMount.Formats.Cloop;
+using ImageMount.Formats.Dmg;
+using ImageMount.Formats.EncrCdsa;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Tar;
@@ -26,6 +30,10 @@ public static class Drivers
         // Formats. When two are equally sure of an image, the first wins.
         new Qcow2Driver(),
         new VmdkDriver(),
+        new DmgDriver(),
+        new EncrCdsaDriver(),
+        new CloopDriver(),
+        new BochsDriver(),
         new RawDriver(),
 
         // Images inside something else.

@@ -11,8 +11,8 @@ public sealed class CompletenessTests
         string[] tested =
         [
             .. Assembly.GetExecutingAssembly().GetTypes()
-                .Where(type => type.IsSubclassOf(typeof(ConformanceSuite)) && !type.IsAbstract)
-                .Select(type => ((ConformanceSuite)Activator.CreateInstance(type)!).Driver)
+                .Where(type => type.IsSubclassOf(typeof(ConformanceReading)) && !type.IsAbstract)
+                .Select(type => ((ConformanceReading)Activator.CreateInstance(type)!).Driver)
                 .Distinct()
                 .Order(),
         ];

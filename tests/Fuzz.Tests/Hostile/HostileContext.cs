@@ -4,13 +4,19 @@ using ImageMount.Core.Graph;
 namespace ImageMount.Fuzz.Tests.Hostile;
 
 /// <summary>Opens an image from memory; what it refers to is found among its companions, or not at all.</summary>
-public sealed class HostileContext(SeedImage image, byte[] bytes, bool writable) : OpenContext
+public sealed class HostileContext(
+    SeedImage image, byte[] bytes, bool writable, Core.Secrets.SecretStore? secrets = null) : OpenContext
 {
     private const long MaxGrowth = 64 << 20;
     private readonly List<BlockNode> _children = [];
     private BlockNode? _file;
 
-    public override OpenFlags Flags { get; } = new() { Writable = writable, Locking = LockingMode.Off };
+    public override OpenFlags Flags { get; } = new()
+    {
+        Writable = writable,
+        Locking = LockingMode.Off,
+        Secrets = secrets ?? new Core.Secrets.SecretStore(),
+    };
 
     public override string NodeName => image.Name;
 

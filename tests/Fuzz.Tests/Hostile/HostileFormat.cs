@@ -47,5 +47,14 @@ public sealed record HostileFormat(string Name, BlockDriver Driver)
     /// </summary>
     public Func<string, string, bool>? Peer { get; init; }
 
+    /// <summary>False for formats that are only read: opening them for writing would end every case at once.</summary>
+    public bool IsWritable { get; init; } = true;
+
+    /// <summary>False for formats that qemu does not read.</summary>
+    public bool HasPeer { get; init; } = true;
+
+    /// <summary>Passphrases of the images.</summary>
+    public Core.Secrets.SecretStore Secrets { get; init; } = new();
+
     public override string ToString() => Name;
 }

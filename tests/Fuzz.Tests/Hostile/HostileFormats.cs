@@ -1,6 +1,10 @@
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Options;
+using ImageMount.Formats.Bochs;
+using ImageMount.Formats.Cloop;
+using ImageMount.Formats.Dmg;
+using ImageMount.Formats.EncrCdsa;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Vmdk;
@@ -32,6 +36,21 @@ public static class HostileFormats
             Metadata = bytes => new VmdkAnatomy(bytes).Structures,
         },
         .. WrapperFormats.All,
+        new("dmg", new DmgDriver())
+        {
+            Seeds = AppleSeeds.Dmg,
+            Fields = bytes => new DmgAnatomy(bytes).Fields,
+            Boundaries = bytes => new DmgAnatomy(bytes).Boundaries,
+            Metadata = bytes => new DmgAnatomy(bytes).Structures,
+            IsWritable = false,
+        },
+        Flat("encrcdsa", new EncrCdsaDriver(), AppleSeeds.EncrCdsa, FlatAnatomy.EncrCdsa) with
+        {
+            Secrets = AppleSeeds.Secrets,
+            HasPeer = false,
+        },
+        Flat("cloop", new CloopDriver(), AppleSeeds.Cloop, FlatAnatomy.Cloop),
+        Flat("bochs", new BochsDriver(), AppleSeeds.Bochs, FlatAnatomy.Bochs),
         new("raw", new RawDriver())
         {
             Seeds = () => [new SeedImage("raw", Enumerable.Range(0, 70_001).Select(i => (byte)(i * 7)).ToArray())],
@@ -47,7 +66,22 @@ public static class HostileFormats
     public static TheoryData<string> NamesWithFields =>
         [.. All.Where(format => format.HasFields).Select(format => format.Name)];
 
+    /// <summary>Those that qemu reads too.</summary>
+    public static TheoryData<string> NamesWithPeer =>
+        [.. All.Where(format => format.HasFields && format.HasPeer).Select(format => format.Name)];
+
     public static HostileFormat Get(string name) => All.Single(format => format.Name == name);
+
+    private static HostileFormat Flat(
+        string name, Core.Graph.BlockDriver driver, Func<IReadOnlyList<SeedImage>> seeds, FlatAnatomy anatomy) =>
+        new(name, driver)
+        {
+            Seeds = seeds,
+            Fields = anatomy.FieldsOf,
+            Boundaries = anatomy.BoundariesOf,
+            Metadata = anatomy.StructuresOf,
+            IsWritable = false,
+        };
 
     private static List<SeedImage> Qcow2Seeds()
     {

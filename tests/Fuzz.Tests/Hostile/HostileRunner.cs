@@ -73,7 +73,7 @@ public sealed class HostileRunner(HostileFormat format)
 
     private async ValueTask<Outcome> ExerciseAsync(SeedImage image, byte[] bytes, Random random, bool writable)
     {
-        var context = new HostileContext(image, bytes, writable);
+        var context = new HostileContext(image, bytes, writable, format.Secrets);
         BlockNode node;
         try
         {
