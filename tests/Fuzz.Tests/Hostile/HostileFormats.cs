@@ -1,5 +1,6 @@
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
+using ImageMount.Formats.Vdi;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Interop.Tests.Matrix;
 using ImageMount.Interop.Tests.Peers;
@@ -26,6 +27,13 @@ public static class HostileFormats
             Fields = bytes => new VmdkAnatomy(bytes).Fields,
             Boundaries = bytes => new VmdkAnatomy(bytes).Boundaries,
             Metadata = bytes => new VmdkAnatomy(bytes).Structures,
+        },
+        new("vdi", new VdiDriver())
+        {
+            Seeds = () => FlatTableSeeds("vdi", ("", 64 << 10, (1 << 20) + (3 * 512)), ("static=on", 64 << 10, 600 << 10)),
+            Fields = bytes => FlatTableAnatomy.Vdi(bytes).Fields,
+            Boundaries = bytes => FlatTableAnatomy.Vdi(bytes).Boundaries,
+            Metadata = bytes => FlatTableAnatomy.Vdi(bytes).Structures,
         },
         new("raw", new RawDriver())
         {
@@ -78,6 +86,17 @@ public static class HostileFormats
             using var scratch = new Scratch();
             QemuImage image = QemuImages.Vmdk(scratch, kind.Item1, kind.Item2, Length, Seed);
             return WithCompanions($"vmdk {kind.Item1}", scratch, image.Path);
+        })];
+    }
+
+    private static List<SeedImage> FlatTableSeeds(string format, params (string Options, int Unit, long Length)[] kinds)
+    {
+        PeerTool.Require();
+        return [.. kinds.Select(kind =>
+        {
+            using var scratch = new Scratch();
+            QemuImage image = QemuImages.FlatTable(scratch, format, kind.Options, kind.Unit, kind.Length, Seed);
+            return WithCompanions($"{format} {kind.Options}", scratch, image.Path);
         })];
     }
 
