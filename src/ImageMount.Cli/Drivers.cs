@@ -3,10 +3,12 @@ using ImageMount.Filters.Delay;
 using ImageMount.Filters.Fault;
 using ImageMount.Filters.Overlay;
 using ImageMount.Filters.Window;
+using ImageMount.Formats.Parallels;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Vdi;
 using ImageMount.Formats.Vmdk;
+using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
 
 namespace ImageMount.Cli;
@@ -23,6 +25,8 @@ public static class Drivers
         new Qcow2Driver(),
         new VmdkDriver(),
         new VdiDriver(),
+        new VpcDriver(),
+        new ParallelsDriver(),
         new RawDriver(),
 
         // Protocols.

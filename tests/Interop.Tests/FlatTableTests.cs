@@ -26,6 +26,14 @@ public sealed class FlatTableTests
         { "vdi", "", 1 << 20, Odd },
         { "vdi", "static=on", 1 << 20, Odd },
         { "vdi", "", 1 << 20, Large },
+        { "vpc", "", 2 << 20, Odd },
+        { "vpc", "force_size=on", 2 << 20, Odd },
+        { "vpc", "subformat=fixed", 2 << 20, Odd },
+        { "vpc", "subformat=fixed,force_size=on", 2 << 20, Odd },
+        { "vpc", "", 2 << 20, Large },
+        { "parallels", "", 1 << 20, Odd },
+        { "parallels", "cluster_size=64k", 64 << 10, Odd },
+        { "parallels", "cluster_size=512k", 512 << 10, Large },
     };
 
     [SkippableTheory]
@@ -67,6 +75,19 @@ public sealed class FlatTableTests
         string name = $"our {format} {options} {length} ({unit})";
         string path = scratch["image." + format];
         await CreateAsync(path, format, options, length);
+        await using (Graph made = await TestGraph.OpenAsync(path))
+        {
+            length = made.Root.Length; // VHDs are rounded up to cylinders, as qemu rounds them.
+        }
+
+        string twin = scratch["twin." + format];
+        string[] more = options.Length == 0 ? [] : ["-o", options];
+        PeerTool.Img(["create", "-q", "-f", format, .. more, twin, length.ToString()]);
+        await using (Graph theirs = await TestGraph.OpenAsync(twin))
+        {
+            Assert.Equal(theirs.Root.Length, length);
+        }
+
         List<(long, long)> islands = [(0, Math.Min(length, 7 << 20)), (length - (5 << 20), length)];
         await WriteInTurnsAsync(scratch, new QemuImage(path, format, length, islands), name);
     }

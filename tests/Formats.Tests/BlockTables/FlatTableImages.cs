@@ -1,4 +1,6 @@
+using ImageMount.Formats.Tests.Parallels;
 using ImageMount.Formats.Tests.Vdi;
+using ImageMount.Formats.Tests.Vpc;
 using ImageMount.TestSupport;
 
 namespace ImageMount.Formats.Tests.BlockTables;
@@ -41,6 +43,26 @@ internal static class FlatTableImages
                 new VdiByHand { Size = size, Type = 4, LinkId = Guid.NewGuid() }.Build()))
             {
                 HasParent = true,
+            },
+            ["vpc"] = new("vpc", 2 << 20, size => CreateAsync("vpc", size, "force_size=on")) { PeerReads = true },
+            ["vpc-fixed"] = new("vpc", 8 << 10, size => CreateAsync("vpc", size, "force_size=on", "subformat=fixed"))
+            {
+                PeerReads = true,
+            },
+            ["vpc-8k"] = new("vpc", 8 << 10, size => new(new VpcByHand { Size = size }.Build())) { PeerReads = true },
+            ["vpc-diff"] = new("vpc", 8 << 10, size => new(new VpcByHand { Size = size, Type = 4 }.Build()))
+            {
+                HasParent = true,
+            },
+            ["parallels"] = new("parallels", 64 << 10, size => CreateAsync("parallels", size, "cluster_size=64k"))
+            {
+                PeerReads = true,
+                PeerSaysAfterCrash = "image was not closed correctly",
+            },
+            ["parallels-v1"] = new("parallels", 63 * 512, size => new(new ParallelsByHand { Size = size }.Build()))
+            {
+                PeerReads = true,
+                PeerSaysAfterCrash = "image was not closed correctly",
             },
         };
 

@@ -37,7 +37,10 @@ public sealed class VdiTests
         byte[] content = Content();
         byte[] image = new VdiByHand
         {
-            Size = Size, Version = version, HeaderSize = headerSize, Places = s_scattered,
+            Size = Size,
+            Version = version,
+            HeaderSize = headerSize,
+            Places = s_scattered,
         }.Build(content);
         await using Graph graph = await OpenAsync(image);
         await FlatTableImages.AssertContentAsync(graph.Root, content, $"version {version:x}");
@@ -198,7 +201,11 @@ public sealed class VdiTests
 
     private static byte[] Child(Guid link, Guid modify) => new VdiByHand
     {
-        Size = Size, Type = 4, LinkId = link, ParentModifyId = modify, Places = s_scattered,
+        Size = Size,
+        Type = 4,
+        LinkId = link,
+        ParentModifyId = modify,
+        Places = s_scattered,
         CreateId = Guid.NewGuid(),
     }.Build(Content());
 

@@ -1,3 +1,5 @@
+using System.Buffers.Binary;
+
 namespace ImageMount.Fuzz.Tests.Hostile;
 
 /// <summary>Where the images of a format with one allocation table have numbers; filled by each format.</summary>
@@ -30,6 +32,82 @@ public sealed class FlatTableAnatomy
             ]);
         anatomy._structures.Add((0, 472));
         anatomy.AddTable(BitConverter.ToUInt32(image, 0x154), (int)BitConverter.ToUInt32(image, 0x180), false);
+        return anatomy;
+    }
+
+    /// <summary>VHD of any type.</summary>
+    public static FlatTableAnatomy Vpc(byte[] image)
+    {
+        var anatomy = new FlatTableAnatomy(image);
+        bool isFixed = !image.AsSpan().StartsWith("conectix"u8);
+        foreach (int at in isFixed ? (int[])[image.Length - 512] : [0, image.Length - 512])
+        {
+            anatomy.AddFields(
+                "footer", at, true,
+                [
+                    ("cookie", 0, 8), ("data offset", 16, 8), ("creator", 28, 4), ("current size", 48, 8),
+                    ("geometry", 56, 4), ("type", 60, 4), ("checksum", 64, 4),
+                ]);
+            anatomy._structures.Add((at, 85));
+        }
+
+        if (!isFixed)
+        {
+            anatomy.AddFields(
+                "header", 512, true,
+                [
+                    ("cookie", 0, 8), ("table offset", 16, 8), ("version", 24, 4), ("entries", 28, 4),
+                    ("block size", 32, 4), ("checksum", 36, 4), ("locator", 576, 4), ("locator length", 584, 4),
+                    ("locator offset", 592, 8),
+                ]);
+            anatomy._structures.Add((512, 768));
+            anatomy.AddTable(1536, (int)BinaryPrimitives.ReadUInt32BigEndian(image.AsSpan(512 + 28)), true);
+        }
+
+        return anatomy;
+    }
+
+    /// <summary>Parallels, either version.</summary>
+    public static FlatTableAnatomy Parallels(byte[] image)
+    {
+        var anatomy = new FlatTableAnatomy(image);
+        anatomy.AddFields(
+            "header", 0, false,
+            [
+                ("magic", 0, 8), ("magic end", 8, 8), ("version", 16, 4), ("cluster", 28, 4), ("entries", 32, 4),
+                ("sectors", 36, 8), ("in use", 44, 4), ("data", 48, 4), ("flags", 52, 4), ("extension", 56, 8),
+            ]);
+        anatomy._structures.Add((0, 64));
+        anatomy.AddTable(64, (int)BitConverter.ToUInt32(image, 32), false);
+        long extension = BitConverter.ToInt64(image, 56) * 512;
+        if (extension > 0 && extension + 96 <= image.Length)
+        {
+            anatomy.AddFields(
+                "extension", extension, false,
+                [
+                    ("magic", 0, 8), ("checksum", 8, 8), ("feature", 24, 8), ("feature flags", 32, 8),
+                    ("feature size", 40, 4), ("bitmap size", 48, 8), ("granularity", 72, 4), ("table size", 76, 4),
+                    ("table entry", 80, 8),
+                ]);
+            anatomy._structures.Add((extension, 96));
+        }
+
+        return anatomy;
+    }
+
+    /// <summary>A bundle's descriptor: digits and tags, as two bytes each.</summary>
+    public static FlatTableAnatomy ParallelsText(byte[] image)
+    {
+        var anatomy = new FlatTableAnatomy(image);
+        for (int at = 0; at + 2 < image.Length; at++)
+        {
+            if (image[at] == '>' && image[at + 1] is not ((byte)'\n' or (byte)'<'))
+            {
+                anatomy.AddFields("text", at, false, [($"at {at}", 1, 1)]);
+            }
+        }
+
+        anatomy._structures.Add((0, image.Length));
         return anatomy;
     }
 
