@@ -86,7 +86,8 @@ internal sealed class ParallelsBundle : MappedDevice, ICheckable, ISnapshotSourc
                 string role = $"images.{children.Count - 1}";
                 BlockNode node = await context.OpenChildAsync(role, part.File, "raw", writable, cancellationToken)
                     .ConfigureAwait(false)
-                    ?? throw new BlockException(BlockErrorKind.InvalidArgument, $"the disk cannot do without its {role}");
+                    ?? throw new BlockException(
+                        BlockErrorKind.InvalidArgument, $"the disk cannot do without its {role}");
                 children.Add(new BlockChild(role, node));
                 ParallelsPart opened = await OpenPartAsync(context, storage, part, node, writable, cancellationToken)
                     .ConfigureAwait(false);

@@ -28,7 +28,8 @@ internal sealed class ParallelsCreator : ImageCreator<ParallelsCreateOptions>
         long entries = (options.Size / cluster) + (options.Size % cluster == 0 ? 0 : 1);
         if (entries > BlockTableLayout.MaxEntries)
         {
-            throw Wrong($"a disk of this size needs more than {BlockTableLayout.MaxEntries} clusters; make cluster_size larger");
+            throw Wrong(
+                $"a disk of this size needs more than {BlockTableLayout.MaxEntries} clusters; make cluster_size larger");
         }
 
         long data = (ParallelsLayout.HeaderSize + (entries * sizeof(uint)) + cluster - 1) / cluster * cluster;

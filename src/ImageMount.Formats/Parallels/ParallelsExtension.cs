@@ -42,7 +42,8 @@ internal sealed record ParallelsExtension
         int count = Math.Min(header.ClusterSize, ParallelsLayout.MaxExtension);
         using BufferLease bytes = BufferPool.Shared.Rent(count);
         await file.ReadAsync(offset, bytes.Memory, cancellationToken).ConfigureAwait(false);
-        if (!await IsSoundAsync(file, offset, header.ClusterSize, bytes.Memory, cancellationToken).ConfigureAwait(false))
+        if (!await IsSoundAsync(file, offset, header.ClusterSize, bytes.Memory, cancellationToken)
+            .ConfigureAwait(false))
         {
             warn("the format extension is damaged (its checksum is wrong) and is left out");
             return null;
@@ -89,7 +90,8 @@ internal sealed record ParallelsExtension
             if (!reader.TryTake((int)Math.Min(feature.DataSize, int.MaxValue), out ReadOnlySpan<byte> data))
             {
                 throw BlockException.Invalid(
-                    "a feature of the format extension is longer than its cluster", header.ExtensionOffset + reader.Position);
+                    "a feature of the format extension is longer than its cluster",
+                    header.ExtensionOffset + reader.Position);
             }
 
             if (feature.Magic == ParallelsLayout.DirtyBitmapFeature)

@@ -170,7 +170,8 @@ internal sealed class ParallelsLayerMap : IWritableExtentMap
             HostReadsZero = inner.HostReadsZero;
         }
 
-        public override ValueTask CommitAsync(CancellationToken cancellationToken) => _inner.CommitAsync(cancellationToken);
+        public override ValueTask CommitAsync(CancellationToken cancellationToken) =>
+            _inner.CommitAsync(cancellationToken);
 
         public override void Rollback() => _inner.Rollback();
     }

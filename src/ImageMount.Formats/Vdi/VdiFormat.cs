@@ -21,7 +21,7 @@ internal sealed class VdiFormat(BlockNode file, VdiHeader header, FileSpace spac
     /// <summary>The id that changes with the disk.</summary>
     public Guid ModifyId { get; private set; } = header.ModifyId;
 
-    /// <summary>Gives the disk a new id before its first change, so that children of the old content can tell.</summary>
+    /// <summary>Gives the disk a new id before its first change: children of the old content can tell.</summary>
     public override async ValueTask BeginAsync(CancellationToken cancellationToken)
     {
         var id = Guid.NewGuid();

@@ -156,7 +156,8 @@ internal sealed record VdiHeader
 
         return header.DataOffset >= tableEnd && header.DataOffset % 512 == 0 ? header
             : throw Wrong(
-                "the blocks begin inside the block table", 0x158, raw.DataOffset, $"0x{tableEnd:x} or more, in sectors");
+                "the blocks begin inside the block table", 0x158, raw.DataOffset,
+                $"0x{tableEnd:x} or more, in sectors");
     }
 
     private static VdiHeader Check(VdiHeader01 raw)
@@ -203,7 +204,8 @@ internal sealed record VdiHeader
         size is >= 512 and <= BlockTableLayout.MaxUnitSize && size % 512 == 0
             ? (int)size
             : throw Wrong(
-                "the block size is impossible", 0x178, size, $"a multiple of 512 up to 0x{BlockTableLayout.MaxUnitSize:x}");
+                "the block size is impossible", 0x178, size,
+                $"a multiple of 512 up to 0x{BlockTableLayout.MaxUnitSize:x}");
 
     private static int CheckBlocks(uint blocks) => blocks <= BlockTableLayout.MaxEntries
         ? (int)blocks

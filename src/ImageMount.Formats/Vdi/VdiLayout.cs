@@ -19,7 +19,7 @@ internal static class VdiLayout
     /// <summary>Version 1.1, the only one that is still made.</summary>
     public const uint Version11 = 0x0001_0001;
 
-    /// <summary>Version 0.1, of innotek's first releases: no header size, no offsets, table right behind the header.</summary>
+    /// <summary>Version 0.1, of innotek's first releases: no offsets, the table right behind the header.</summary>
     public const uint Version01 = 0x0000_0001;
 
     /// <summary>Bytes before the header that the version describes.</summary>
@@ -85,7 +85,7 @@ internal struct VdiComment
     private byte _first;
 }
 
-/// <summary>Header of version 1.1, behind the pre-header; 384 bytes, and a second geometry where there is one.</summary>
+/// <summary>Header of version 1.1, behind the pre-header; 384 bytes, often with a second geometry.</summary>
 [StructLayout(LayoutKind.Sequential, Pack = 1)]
 internal struct VdiHeader11
 {

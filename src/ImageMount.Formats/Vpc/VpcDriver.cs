@@ -68,6 +68,12 @@ public sealed class VpcDriver : BlockDriver<VpcOptions>
         usage.RequireSound();
         BlockTableLayout layout = table.Layout;
         long end = Math.Max(usage.End, layout.Reserved.Max(range => range.End));
+        foreach (VpcLocator locator in header.Locators)
+        {
+            // Only a bound for new blocks: some programs leave locators that lead anywhere.
+            end = Math.Max(end, Math.Min(locator.Offset, layout.Node.Length - locator.Length) + locator.Length);
+        }
+
         long start = (end + VpcLayout.SectorSize - 1) / VpcLayout.SectorSize * VpcLayout.SectorSize;
         long places = (((long)layout.MaxEntry * VpcLayout.SectorSize) - start) / layout.Footprint;
         BlockNode file = layout.Node;

@@ -62,7 +62,8 @@ internal sealed record VpcFooter
         {
             Span<byte> bytes = stackalloc byte[4];
             BinaryPrimitives.WriteUInt32BigEndian(bytes, Creator);
-            return string.Concat(Encoding.Latin1.GetString(bytes).Select(c => c is >= ' ' and <= '~' ? c : '.')).TrimEnd();
+            string text = Encoding.Latin1.GetString(bytes);
+            return string.Concat(text.Select(c => c is >= ' ' and <= '~' ? c : '.')).TrimEnd();
         }
     }
 
@@ -167,7 +168,7 @@ internal sealed record VpcFooter
         return reader.TryRead(out Be64 cookie) && cookie == VpcLayout.FooterCookie;
     }
 
-    /// <summary>True when a fixed disk and its footer are exactly the file, by one way of counting or the other.</summary>
+    /// <summary>True when a fixed disk and its footer are exactly the file, by either way of counting.</summary>
     private static bool IsWhole(VpcFooter footer, long length)
     {
         ulong data = (ulong)Math.Max(0, length - VpcLayout.FooterSize);

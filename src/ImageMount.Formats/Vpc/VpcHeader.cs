@@ -60,7 +60,8 @@ internal sealed record VpcHeader
             || footer.DataOffset > (ulong)Math.Max(0, file.Length - VpcLayout.HeaderSize))
         {
             throw BlockException.Invalid(
-                "the header lies outside the file", 16, "0x" + footer.DataOffset.ToString("x", CultureInfo.InvariantCulture),
+                "the header lies outside the file", 16,
+                "0x" + footer.DataOffset.ToString("x", CultureInfo.InvariantCulture),
                 $"0x200…0x{file.Length:x}, in sectors");
         }
 
@@ -73,13 +74,6 @@ internal sealed record VpcHeader
     /// <summary>What the engine has to know.</summary>
     public BlockTableLayout MakeLayout(BlockNode file, long length)
     {
-        var reserved = new List<(long, long)>
-        {
-            (0, VpcLayout.FooterSize),
-            (Offset, Offset + VpcLayout.HeaderSize),
-            (TableOffset, TableOffset + (((Entries * 4L) + 511) / 512 * 512)),
-        };
-        reserved.AddRange(Locators.Select(locator => (locator.Offset, locator.Offset + locator.Length)));
         return new BlockTableLayout
         {
             Node = file,
@@ -93,7 +87,12 @@ internal sealed record VpcHeader
             LeadSize = BitmapSize,
             FreeEntry = VpcLayout.FreeBlock,
             MaxEntry = VpcLayout.FreeBlock - 1,
-            Reserved = reserved,
+            Reserved =
+            [
+                (0, VpcLayout.FooterSize),
+                (Offset, Offset + VpcLayout.HeaderSize),
+                (TableOffset, TableOffset + (((Entries * 4L) + 511) / 512 * 512)),
+            ],
         };
     }
 
@@ -120,7 +119,8 @@ internal sealed record VpcHeader
 
         if (raw.Version >> 16 != VpcLayout.Version >> 16)
         {
-            throw BlockException.Unsupported($"version {raw.Version >> 16}.{raw.Version & 0xffff} of the header is not supported");
+            throw BlockException.Unsupported(
+                $"version {raw.Version >> 16}.{raw.Version & 0xffff} of the header is not supported");
         }
 
         if (raw.BlockSize < VpcLayout.SectorSize || raw.BlockSize > BlockTableLayout.MaxUnitSize

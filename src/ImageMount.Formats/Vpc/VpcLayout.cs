@@ -40,7 +40,7 @@ internal static class VpcLayout
     /// <summary>Most sectors: 2040 GiB, what block tables reach.</summary>
     public const long MaxSectors = 0xff00_0000;
 
-    /// <summary>Most sectors that the geometry can say; then it says nothing about the size ("CHS Calculation").</summary>
+    /// <summary>Most sectors of a geometry, which then says nothing about the size ("CHS Calculation").</summary>
     public const long MaxGeometry = 65535L * 16 * 255;
 
     /// <summary>Most bytes of a parent locator that are looked at.</summary>

@@ -138,7 +138,7 @@ internal sealed class VpcMap : IWritableExtentMap
         return isSet ? run.Clip(length) : MappedRun.Parent(length);
     }
 
-    /// <summary>Where the bitmap of a run's block is, the run's first sector in it, and how many sectors it touches.</summary>
+    /// <summary>Where the bitmap of a run's block is, the run's first sector in it, and its sectors.</summary>
     private (long Bitmap, int First, int Most) Place(in MappedRun run, long guestOffset)
     {
         int inUnit = (int)(guestOffset % _layout.UnitSize);
@@ -179,7 +179,11 @@ internal sealed class VpcMap : IWritableExtentMap
                 guestOffset, guestOffset + part.Length, out LeasedRanges.Range range, out Task wait))
             {
                 // Whether the bits were set meanwhile does not matter: the write goes to the same place.
-                return target with { Length = part.Length, Lease = new SectorLease(this, range, target.HostOffset, bitmap) };
+                return target with
+                {
+                    Length = part.Length,
+                    Lease = new SectorLease(this, range, target.HostOffset, bitmap),
+                };
             }
 
             await wait.WaitAsync(cancellationToken).ConfigureAwait(false);

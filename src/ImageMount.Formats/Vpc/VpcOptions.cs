@@ -26,7 +26,7 @@ public enum VpcSubformat
 public sealed record VpcCreateOptions
 {
     /// <summary>Virtual size, bytes.</summary>
-    [Option("size", "Virtual size; rounded up to a geometry unless force_size.", IsSize = true, Required = true, Min = 0)]
+    [Option("size", "Virtual size; rounded up to whole cylinders.", IsSize = true, Required = true, Min = 0)]
     public long Size { get; init; }
 
     /// <summary>Kind.</summary>

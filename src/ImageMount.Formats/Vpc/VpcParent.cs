@@ -31,7 +31,8 @@ internal static class VpcParent
 
         if (places.Count == 0)
         {
-            throw new BlockException(BlockErrorKind.NotFound, "the image needs its parent, and does not say where it is")
+            throw new BlockException(
+                BlockErrorKind.NotFound, "the image needs its parent, and does not say where it is")
             {
                 Hint = "Name it with backing.file.filename=…",
             };
@@ -67,7 +68,8 @@ internal static class VpcParent
     }
 
     /// <summary>When the parent was last changed as far as can be told, seconds since 2000.</summary>
-    public static uint TimestampOf(BlockNode parent) => HostTimestamp(parent) ?? ((IVpcDisk)parent.Device).Footer.Timestamp;
+    public static uint TimestampOf(BlockNode parent) =>
+        HostTimestamp(parent) ?? ((IVpcDisk)parent.Device).Footer.Timestamp;
 
     /// <summary>A path as Windows writes it, for this host.</summary>
     public static string FromWindows(string path) => path.Replace('\\', '/');
@@ -94,7 +96,8 @@ internal static class VpcParent
             }
 
             context.Warn(
-                $"the parent '{parent.Name}' has the id {footer.UniqueId:B}, not {header.ParentId:B}: what is read may be wrong");
+                $"the parent '{parent.Name}' has the id {footer.UniqueId:B}, not {header.ParentId:B}: "
+                + "what is read may be wrong");
             return;
         }
 
@@ -132,8 +135,10 @@ internal static class VpcParent
     private static async ValueTask<List<string>> PlacesAsync(
         BlockNode file, VpcHeader header, CancellationToken cancellationToken)
     {
-        string? relative = await ReadAsync(file, header, VpcPlatform.RelativePath, cancellationToken).ConfigureAwait(false);
-        string? absolute = await ReadAsync(file, header, VpcPlatform.AbsolutePath, cancellationToken).ConfigureAwait(false);
+        string? relative = await ReadAsync(file, header, VpcPlatform.RelativePath, cancellationToken)
+            .ConfigureAwait(false);
+        string? absolute = await ReadAsync(file, header, VpcPlatform.AbsolutePath, cancellationToken)
+            .ConfigureAwait(false);
         string? url = await ReadAsync(file, header, VpcPlatform.FileUrl, cancellationToken).ConfigureAwait(false);
         string? path = url is not null && Uri.TryCreate(url, UriKind.Absolute, out Uri? uri) && uri.IsFile
             ? Uri.UnescapeDataString(uri.AbsolutePath) : null;
@@ -155,9 +160,10 @@ internal static class VpcParent
         return places;
     }
 
-    /// <summary>Drive letters and network shares mean nothing here; but what is beside the image may be meant.</summary>
+    /// <summary>Drive letters and network shares mean nothing here; what is beside the image may be meant.</summary>
     private static bool IsWindowsOnly(string path) =>
-        path.StartsWith("//", StringComparison.Ordinal) || (path.Length > 1 && path[1] == ':' && char.IsAsciiLetter(path[0]));
+        path.StartsWith("//", StringComparison.Ordinal)
+        || (path.Length > 1 && path[1] == ':' && char.IsAsciiLetter(path[0]));
 
     private static string? NameOf(string? path) => path?[(path.LastIndexOfAny(['/', ':']) + 1)..];
 

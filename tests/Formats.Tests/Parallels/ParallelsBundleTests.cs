@@ -39,7 +39,8 @@ public sealed class ParallelsBundleTests
         using var dir = new TempDir();
         Contents contents = Make(dir);
         byte[] expected = contents.Top;
-        string[] others = [.. Directory.GetFiles(dir.Path).Where(file => !file.Contains("top", StringComparison.Ordinal))];
+        string[] others =
+            [.. Directory.GetFiles(dir.Path).Where(file => !file.Contains("top", StringComparison.Ordinal))];
         byte[][] before = [.. others.Select(File.ReadAllBytes)];
         var random = new Random(seed);
         await using (Graph graph = await TestGraph.OpenAsync(dir.File("DiskDescriptor.xml"), TestGraph.Writable))
@@ -78,10 +79,13 @@ public sealed class ParallelsBundleTests
     [InlineData("base-2", "../base-2", BlockErrorKind.PermissionDenied)]
     [InlineData("base-2", "absent", BlockErrorKind.NotFound)]
     [InlineData("<Start>0</Start>", "<Start>1</Start>", BlockErrorKind.InvalidData)]
-    [InlineData("<Parallels_disk_image ", "<!DOCTYPE x [<!ENTITY a \"b\">]><Parallels_disk_image ", BlockErrorKind.InvalidData)]
+    [InlineData(
+        "<Parallels_disk_image ", "<!DOCTYPE x [<!ENTITY a \"b\">]><Parallels_disk_image ", BlockErrorKind.InvalidData)]
     [InlineData("<Padding>0<", "<Padding>8<", BlockErrorKind.NotSupported)]
-    [InlineData("{11111111-0000-0000-0000-000000000002}</GUID><ParentGUID>{11111111-0000-0000-0000-000000000001}",
-        "{11111111-0000-0000-0000-000000000002}</GUID><ParentGUID>{5fbaabe3-6958-40ff-92a7-860e329aab41}", BlockErrorKind.InvalidData)]
+    [InlineData(
+        "{11111111-0000-0000-0000-000000000002}</GUID><ParentGUID>{11111111-0000-0000-0000-000000000001}",
+        "{11111111-0000-0000-0000-000000000002}</GUID><ParentGUID>{5fbaabe3-6958-40ff-92a7-860e329aab41}",
+        BlockErrorKind.InvalidData)]
     [InlineData("<Engine>{00000000", "<Engine>{00000001", BlockErrorKind.NotSupported)]
     [InlineData("</Parallels_disk_image>", "", BlockErrorKind.InvalidData)]
     public async Task Descriptor_that_lies_is_refused(string what, string with, BlockErrorKind kind)
@@ -118,7 +122,8 @@ public sealed class ParallelsBundleTests
     }
 
     /// <summary>A layer with new bytes in some clusters.</summary>
-    private static void Change(TempDir dir, byte[] disk, string name, int start, int length, int[] order, bool isVersion2)
+    private static void Change(
+        TempDir dir, byte[] disk, string name, int start, int length, int[] order, bool isVersion2)
     {
         foreach (int cluster in order)
         {
@@ -140,10 +145,12 @@ public sealed class ParallelsBundleTests
           </Disk_Parameters>
           <StorageData>
             <Storage><Start>0</Start><End>{First / 512}</End><Blocksize>63</Blocksize>
-              {Image(s_base, "Compressed", "base-1")}{Image(s_middle, "Compressed", "middle-1")}{Image(s_top, "Compressed", "top-1")}
+              {Image(s_base, "Compressed", "base-1")}{Image(s_middle, "Compressed", "middle-1")}
+              {Image(s_top, "Compressed", "top-1")}
             </Storage>
             <Storage><Start>{First / 512}</Start><End>{Size / 512}</End><Blocksize>63</Blocksize>
-              {Image(s_base, "Plain", "base-2")}{Image(s_middle, "Compressed", "middle-2")}{Image(s_top, "Compressed", "top-2")}
+              {Image(s_base, "Plain", "base-2")}{Image(s_middle, "Compressed", "middle-2")}
+              {Image(s_top, "Compressed", "top-2")}
             </Storage>
           </StorageData>
           <Snapshots>

@@ -43,7 +43,7 @@ internal abstract class BlockTableFormat
     {
     }
 
-    /// <summary>After the last flush of an image that was changed: clears marks. Durable when the task completes.</summary>
+    /// <summary>After the last flush of a changed image: clears marks. Durable when the task completes.</summary>
     public virtual ValueTask EndAsync() => default;
 }
 

@@ -97,7 +97,7 @@ internal sealed record BlockTableLayout
         return false;
     }
 
-    /// <summary>Checks what every format's table must fulfil; called once, before anything is read through it.</summary>
+    /// <summary>Checks what every format's table must fulfil; called before anything is read through it.</summary>
     /// <exception cref="BlockException">LimitExceeded or InvalidData.</exception>
     public void Validate()
     {

@@ -3,11 +3,11 @@ using ImageMount.Core.Block;
 namespace ImageMount.Formats.Mapped.BlockTables;
 
 /// <summary>
-/// The disk behind a flat table, read and written. Units never move once they are stored, so a stored unit is written in
-/// place without a lock; zeroes and discards over it give its space back to the host and keep its place. A new unit is
-/// published in the cached table when it is committed, and goes to the file with the next flush: payload and what the
-/// format counts, barrier, table (and bitmaps), barrier. A crash between loses only what was not flushed; what it leaves
-/// is room that nothing names.
+/// The disk behind a flat table, read and written. Units never move once they are stored, so a stored unit is written
+/// in place without a lock; zeroes and discards over it give its space back to the host and keep its place. A new unit
+/// is published in the cached table when it is committed, and goes to the file with the next flush: payload and what
+/// the format counts, barrier, table (and bitmaps), barrier. A crash between loses only what was not flushed; what it
+/// leaves is room that nothing names.
 /// </summary>
 internal sealed class BlockTableMap : IWritableExtentMap
 {
@@ -56,7 +56,8 @@ internal sealed class BlockTableMap : IWritableExtentMap
             : LookupSlowlyAsync(guestOffset, count, cancellationToken);
 
     /// <inheritdoc/>
-    public ValueTask<WriteTarget> PrepareWriteAsync(long guestOffset, long count, CancellationToken cancellationToken) =>
+    public ValueTask<WriteTarget> PrepareWriteAsync(
+        long guestOffset, long count, CancellationToken cancellationToken) =>
         Volatile.Read(ref _begun) && TryFindInPlace(guestOffset, count, out WriteTarget target)
             ? new(target)
             : PrepareSlowlyAsync(guestOffset, count, cancellationToken);
@@ -179,7 +180,7 @@ internal sealed class BlockTableMap : IWritableExtentMap
         await WriteBackSomeAsync(isCrowded: false, cancellationToken).ConfigureAwait(false);
     }
 
-    /// <summary>Takes the room of a lease back. It may hold half a write, so it does not read as zeroes any more.</summary>
+    /// <summary>Takes the room of a lease back. It may hold half a write: it is not fresh any more.</summary>
     private void Rollback(Lease lease)
     {
         _space!.Return(lease.Place, lease.Units);
@@ -245,7 +246,8 @@ internal sealed class BlockTableMap : IWritableExtentMap
                 leaf = await _table.GetLeafAsync(unit, cancellationToken).ConfigureAwait(false);
                 if (CountFree(leaf, unit, units) == units)
                 {
-                    target = await LeaseAsync(range, units, guestOffset, count, cancellationToken).ConfigureAwait(false);
+                    target = await LeaseAsync(range, units, guestOffset, count, cancellationToken)
+                        .ConfigureAwait(false);
                     range = null!;
                     return target;
                 }

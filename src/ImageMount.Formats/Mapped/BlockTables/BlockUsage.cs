@@ -5,8 +5,8 @@ using ImageMount.Core.Info;
 namespace ImageMount.Formats.Mapped.BlockTables;
 
 /// <summary>
-/// Which places of the file a flat table uses: the base of the check, and of writing, since who writes in place must know
-/// that no two units share one. Room that no entry names is a leak only to formats that count it.
+/// Which places of the file a flat table uses: the base of the check, and of writing, since who writes in place must
+/// know that no two units share one. Room that no entry names is a leak only to formats that count it.
 /// </summary>
 internal sealed class BlockUsage
 {
@@ -63,7 +63,8 @@ internal sealed class BlockUsage
     {
         if (Damage is not null)
         {
-            throw new BlockException(BlockErrorKind.InvalidData, $"the image is damaged and cannot be written: {Damage}")
+            throw new BlockException(
+                BlockErrorKind.InvalidData, $"the image is damaged and cannot be written: {Damage}")
             {
                 Hint = "Open it read-only (--read-only), and save what can be saved.",
             };
