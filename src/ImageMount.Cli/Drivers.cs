@@ -14,7 +14,12 @@ using ImageMount.Formats.EncrCdsa;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Tar;
+using ImageMount.Formats.Parallels;
+using ImageMount.Formats.Qcow2;
+using ImageMount.Formats.Raw;
+using ImageMount.Formats.Vdi;
 using ImageMount.Formats.Vmdk;
+using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
 
 namespace ImageMount.Cli;
@@ -34,6 +39,9 @@ public static class Drivers
         new EncrCdsaDriver(),
         new CloopDriver(),
         new BochsDriver(),
+        new VdiDriver(),
+        new VpcDriver(),
+        new ParallelsDriver(),
         new RawDriver(),
 
         // Images inside something else.

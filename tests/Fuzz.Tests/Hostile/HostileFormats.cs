@@ -5,9 +5,12 @@ using ImageMount.Formats.Bochs;
 using ImageMount.Formats.Cloop;
 using ImageMount.Formats.Dmg;
 using ImageMount.Formats.EncrCdsa;
+using ImageMount.Formats.Parallels;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
+using ImageMount.Formats.Vdi;
 using ImageMount.Formats.Vmdk;
+using ImageMount.Formats.Vpc;
 using ImageMount.Interop.Tests.Matrix;
 using ImageMount.Interop.Tests.Peers;
 using ImageMount.TestSupport;
@@ -51,6 +54,28 @@ public static class HostileFormats
         },
         Flat("cloop", new CloopDriver(), AppleSeeds.Cloop, FlatAnatomy.Cloop),
         Flat("bochs", new BochsDriver(), AppleSeeds.Bochs, FlatAnatomy.Bochs),
+        new("vdi", new VdiDriver())
+        {
+            Seeds = () => FlatTableSeeds("vdi", ("", 64 << 10, (1 << 20) + (3 * 512)), ("static=on", 64 << 10, 600 << 10)),
+            Fields = bytes => FlatTableAnatomy.Vdi(bytes).Fields,
+            Boundaries = bytes => FlatTableAnatomy.Vdi(bytes).Boundaries,
+            Metadata = bytes => FlatTableAnatomy.Vdi(bytes).Structures,
+        },
+        new("vpc", new VpcDriver())
+        {
+            Seeds = () => FlatTableSeeds(
+                "vpc", ("force_size=on", 64 << 10, (1 << 20) + 512), ("subformat=fixed", 64 << 10, 300 << 10)),
+            Fields = bytes => FlatTableAnatomy.Vpc(bytes).Fields,
+            Boundaries = bytes => FlatTableAnatomy.Vpc(bytes).Boundaries,
+            Metadata = bytes => FlatTableAnatomy.Vpc(bytes).Structures,
+        },
+        new("parallels", new ParallelsDriver())
+        {
+            Seeds = ParallelsSeeds,
+            Fields = bytes => ParallelsAnatomy(bytes).Fields,
+            Boundaries = bytes => ParallelsAnatomy(bytes).Boundaries,
+            Metadata = bytes => ParallelsAnatomy(bytes).Structures,
+        },
         new("raw", new RawDriver())
         {
             Seeds = () => [new SeedImage("raw", Enumerable.Range(0, 70_001).Select(i => (byte)(i * 7)).ToArray())],
@@ -145,6 +170,49 @@ public static class HostileFormats
             new CreateRequest());
         return File.ReadAllBytes(scratch["stream.vmdk"]);
     }).GetAwaiter().GetResult();
+    private static FlatTableAnatomy ParallelsAnatomy(byte[] bytes) => bytes.AsSpan().StartsWith("With"u8)
+        ? FlatTableAnatomy.Parallels(bytes) : FlatTableAnatomy.ParallelsText(bytes);
+
+    /// <summary>An image, one with an extension of nothing, and a bundle of it.</summary>
+    private static List<SeedImage> ParallelsSeeds()
+    {
+        List<SeedImage> seeds = FlatTableSeeds("parallels", ("cluster_size=64k", 64 << 10, (300 << 10) + 512));
+        byte[] image = seeds[0].Bytes;
+        byte[] extended = [.. image, .. new byte[64 << 10]];
+        Span<byte> cluster = extended.AsSpan(image.Length);
+        BitConverter.TryWriteBytes(cluster, 0xab23_4cef_23dc_ea87);
+        BitConverter.TryWriteBytes(cluster[24..], 0x2038_5fae_252c_b34a);
+        BitConverter.TryWriteBytes(cluster[40..], 40);
+        BitConverter.TryWriteBytes(cluster[76..], 1);
+        System.Security.Cryptography.MD5.HashData(cluster[24..], cluster[8..24]);
+        BitConverter.TryWriteBytes(extended.AsSpan(56), image.Length / 512L);
+        seeds.Add(new SeedImage("parallels with extension", extended));
+        const string Id = "{5fbaabe3-6958-40ff-92a7-860e329aab41}";
+        string descriptor = $"""
+            <Parallels_disk_image Version="1.0">
+            <Disk_Parameters><Disk_size>601</Disk_size><Padding>0</Padding></Disk_Parameters>
+            <StorageData><Storage><Start>0</Start><End>601</End>
+            <Image><GUID>{Id}</GUID><Type>Compressed</Type><File>disk.hds</File></Image></Storage></StorageData>
+            <Snapshots><Shot><GUID>{Id}</GUID><ParentGUID>{Guid.Empty:B}</ParentGUID></Shot></Snapshots>
+            </Parallels_disk_image>
+            """;
+        seeds.Add(new SeedImage("parallels bundle", System.Text.Encoding.UTF8.GetBytes(descriptor))
+        {
+            Companions = new Dictionary<string, byte[]> { ["disk.hds"] = image },
+        });
+        return seeds;
+    }
+
+    private static List<SeedImage> FlatTableSeeds(string format, params (string Options, int Unit, long Length)[] kinds)
+    {
+        PeerTool.Require();
+        return [.. kinds.Select(kind =>
+        {
+            using var scratch = new Scratch();
+            QemuImage image = QemuImages.FlatTable(scratch, format, kind.Options, kind.Unit, kind.Length, Seed);
+            return WithCompanions($"{format} {kind.Options}", scratch, image.Path);
+        })];
+    }
 
     /// <summary>The image, and every other file of its folder under its name and its path.</summary>
     private static SeedImage WithCompanions(string name, Scratch scratch, string path)

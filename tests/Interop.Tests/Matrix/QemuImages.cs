@@ -87,6 +87,21 @@ public static class QemuImages
         return new QemuImage(path, "vmdk", length, islands);
     }
 
+    /// <summary>Makes an image of a format with one allocation table.</summary>
+    public static QemuImage FlatTable(
+        Scratch scratch, string format, string options, int unit, long length, int seed)
+    {
+        var random = new Random(seed);
+        string[] patterns = MakePatterns(scratch, random);
+        string path = scratch["image." + format];
+        string[] more = options.Length == 0 ? [] : ["-o", options];
+        PeerTool.Img(["create", "-q", "-f", format, .. more, path, length.ToString()]);
+        // Parts of units that are written and rewritten, in disorder, with gaps of whole units.
+        List<(long, long)> islands = length <= 24 << 20 ? [(0, length)] : [(0, 6 << 20), (length - (9 << 20), length)];
+        PeerTool.Io(path, format, Writes(random, unit, length, islands, patterns, false));
+        return new QemuImage(path, format, length, islands);
+    }
+
     /// <summary>The flat content as qemu reads it, in a sparse file.</summary>
     public static string Flatten(QemuImage image, string target, string? snapshot = null)
     {
