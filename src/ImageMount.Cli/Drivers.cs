@@ -5,6 +5,7 @@ using ImageMount.Filters.Overlay;
 using ImageMount.Filters.Window;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
+using ImageMount.Formats.Vhdx;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Protocols.Files;
 
@@ -21,6 +22,7 @@ public static class Drivers
         // Formats. When two are equally sure of an image, the first wins.
         new Qcow2Driver(),
         new VmdkDriver(),
+        new VhdxDriver(),
         new RawDriver(),
 
         // Protocols.
