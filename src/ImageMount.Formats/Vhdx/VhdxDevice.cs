@@ -1,4 +1,5 @@
 using ImageMount.Core.Block;
+using ImageMount.Core.Graph;
 using ImageMount.Core.Info;
 using ImageMount.Formats.Mapped;
 
@@ -11,24 +12,29 @@ internal sealed class VhdxDevice : MappedDevice
     private readonly VhdxMap _map;
     private readonly string _creator;
     private readonly bool _isDirty;
+    private readonly VhdxWriter? _writer;
 
     /// <summary>Makes the device.</summary>
     /// <param name="image">What was opened.</param>
     /// <param name="file">The "file" child, without a log replayed in memory.</param>
     /// <param name="creator">The program that made the image.</param>
     /// <param name="isDirty">The log in the file is waiting to be replayed.</param>
-    public VhdxDevice(VhdxImage image, BlockNode file, string creator, bool isDirty)
+    /// <param name="flags">How it was opened.</param>
+    public VhdxDevice(VhdxImage image, BlockNode file, string creator, bool isDirty, OpenFlags flags)
     {
         _image = image;
         _map = new VhdxMap(image);
         _creator = creator;
         _isDirty = isDirty;
+        _writer = flags.Writable ? new VhdxWriter(image, _map, flags.Discard, QuiesceAsync) : null;
         Children = image.Backing is null
             ? [new("file", file)] : [new("file", file), new("backing", image.Backing)];
     }
 
     /// <inheritdoc/>
-    public override BlockCapabilities Capabilities => BlockCapabilities.Map;
+    public override BlockCapabilities Capabilities => _writer is null
+        ? BlockCapabilities.Map
+        : BlockCapabilities.Map | BlockCapabilities.Write | BlockCapabilities.Zero | BlockCapabilities.Discard;
 
     /// <inheritdoc/>
     public override BlockLimits Limits => BlockLimits.Default with { OptimalTransfer = _image.Geometry.BlockSize };
@@ -43,10 +49,28 @@ internal sealed class VhdxDevice : MappedDevice
     public Guid DiskId => _image.Metadata.DiskId;
 
     /// <summary>What children know this disk's content by.</summary>
-    public Guid DataWriteGuid => _image.Header.DataWriteGuid;
+    public Guid DataWriteGuid => (_writer?.Session.Headers.Current ?? _image.Header).DataWriteGuid;
 
     /// <inheritdoc/>
     protected override IExtentMap Map => _map;
+
+    /// <inheritdoc/>
+    protected override IWritableExtentMap? WritableMap => _writer;
+
+    /// <inheritdoc/>
+    public override async ValueTask CloseAsync()
+    {
+        await base.CloseAsync().ConfigureAwait(false);
+        if (_writer is not { Session.HasBegun: true })
+        {
+            return;
+        }
+
+        await _writer.Flush.RunAsync(CancellationToken.None).ConfigureAwait(false);
+        await _writer.Flush.ReapAsync().ConfigureAwait(false);
+        await _writer.Session.Log.CloseAsync().ConfigureAwait(false);
+        await _writer.Session.Space.TrimAsync().ConfigureAwait(false);
+    }
 
     /// <inheritdoc/>
     public override ValueTask DescribeAsync(DeviceInfo info, CancellationToken cancellationToken)

@@ -60,7 +60,7 @@ public sealed class VhdxDriver : BlockDriver<VhdxOptions>
                 .ConfigureAwait(false);
         var image = new VhdxImage(file, backing, header, regions, metadata);
         string creator = await VhdxHeader.ReadCreatorAsync(file, cancellationToken).ConfigureAwait(false);
-        return new VhdxDevice(image, context.File, creator, wasDirty && !writable);
+        return new VhdxDevice(image, context.File, creator, wasDirty && !writable, context.Flags);
     }
 
     /// <summary>
