@@ -6,7 +6,7 @@ using ImageMount.Formats.Mapped;
 namespace ImageMount.Formats.Vhdx;
 
 /// <summary>An open VHDX: its map on the engine, describing, checking and closing.</summary>
-internal sealed class VhdxDevice : MappedDevice
+internal sealed class VhdxDevice : MappedDevice, ICheckable
 {
     private readonly VhdxImage _image;
     private readonly VhdxMap _map;
@@ -70,6 +70,14 @@ internal sealed class VhdxDevice : MappedDevice
         await _writer.Flush.ReapAsync().ConfigureAwait(false);
         await _writer.Session.Log.CloseAsync().ConfigureAwait(false);
         await _writer.Session.Space.TrimAsync().ConfigureAwait(false);
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask<CheckReport> CheckAsync(CancellationToken cancellationToken)
+    {
+        // The check reads the file; what is still in memory has to get there first.
+        await FlushAsync(cancellationToken).ConfigureAwait(false);
+        return await VhdxCheck.RunAsync(_image, _map.Length, cancellationToken).ConfigureAwait(false);
     }
 
     /// <inheritdoc/>

@@ -16,6 +16,9 @@ public sealed class VhdxDriver : BlockDriver<VhdxOptions>
     public override string Summary => "Hyper-V virtual disks, version 2: fixed, dynamic and differencing.";
 
     /// <inheritdoc/>
+    public override ImageCreator? Creator { get; } = new VhdxCreator();
+
+    /// <inheritdoc/>
     public override int Probe(in ProbeInput input) => VhdxHeader.HasSignature(input.Head) ? 100 : 0;
 
     /// <inheritdoc/>
