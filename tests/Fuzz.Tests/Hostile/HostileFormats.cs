@@ -1,5 +1,6 @@
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
+using ImageMount.Formats.Vhdx;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Interop.Tests.Matrix;
 using ImageMount.Interop.Tests.Peers;
@@ -26,6 +27,14 @@ public static class HostileFormats
             Fields = bytes => new VmdkAnatomy(bytes).Fields,
             Boundaries = bytes => new VmdkAnatomy(bytes).Boundaries,
             Metadata = bytes => new VmdkAnatomy(bytes).Structures,
+        },
+        new("vhdx", new VhdxDriver())
+        {
+            Seeds = VhdxSeeds.Make,
+            Fields = bytes => new VhdxAnatomy(bytes).Fields,
+            Boundaries = bytes => new VhdxAnatomy(bytes).Boundaries,
+            Metadata = bytes => new VhdxAnatomy(bytes).Structures,
+            Seal = VhdxAnatomy.Seal,
         },
         new("raw", new RawDriver())
         {
