@@ -18,6 +18,7 @@ using ImageMount.Formats.Parallels;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Vdi;
+using ImageMount.Formats.Vhdx;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
@@ -42,6 +43,7 @@ public static class Drivers
         new VdiDriver(),
         new VpcDriver(),
         new ParallelsDriver(),
+        new VhdxDriver(),
         new RawDriver(),
 
         // Images inside something else.

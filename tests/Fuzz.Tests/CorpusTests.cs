@@ -6,8 +6,7 @@ using ImageMount.TestSupport;
 namespace ImageMount.Fuzz.Tests;
 
 /// <summary>
-/// Hostile images that fuzzers of other programs found. They lie outside the repository: IMAGEMOUNT_CORPUS, or
-/// ../shared/corpus beside it.
+/// Hostile images that fuzzers of other programs found. They lie outside the repository (<see cref="Corpus"/>).
 /// </summary>
 public sealed class CorpusTests
 {
@@ -22,7 +21,7 @@ public sealed class CorpusTests
     public void Hostile_image_of_the_corpus_is_refused(string name, string? driver)
     {
         using var scratch = new Scratch();
-        string path = Unpack(name, scratch);
+        string path = Corpus.Unpack(name, scratch.Folder);
         BlockException? refusal = null;
         var thread = new Thread(() => refusal = Open(path, driver)) { IsBackground = true };
         thread.Start();
@@ -54,35 +53,5 @@ public sealed class CorpusTests
             int count = (int)Math.Min(buffer.Length, graph.Root.Length - at);
             await graph.Root.ReadAsync(at, buffer.AsMemory(0, count));
         }
-    }
-
-    private static string Unpack(string name, Scratch scratch)
-    {
-        string packed = Path.Combine(FindCorpus(), name + ".bz2");
-        Skip.IfNot(File.Exists(packed), $"the corpus has no {name}.bz2");
-        string path = scratch[name];
-        File.Copy(packed, path + ".bz2");
-        Require.Tool("bunzip2");
-        Qemu.Succeed("bunzip2", path + ".bz2");
-        return path;
-    }
-
-    private static string FindCorpus()
-    {
-        if (Environment.GetEnvironmentVariable("IMAGEMOUNT_CORPUS") is { Length: > 0 } given)
-        {
-            Skip.IfNot(Directory.Exists(given), $"IMAGEMOUNT_CORPUS: there is no {given}");
-            return given;
-        }
-
-        string? at = AppContext.BaseDirectory;
-        while (at is not null && !File.Exists(Path.Combine(at, "ImageMount.sln")))
-        {
-            at = Path.GetDirectoryName(at);
-        }
-
-        string corpus = Path.GetFullPath(Path.Combine(at ?? ".", "..", "shared", "corpus"));
-        Skip.IfNot(Directory.Exists(corpus), $"the corpus is not there ({corpus}; set IMAGEMOUNT_CORPUS)");
-        return corpus;
     }
 }

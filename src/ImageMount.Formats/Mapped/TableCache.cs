@@ -57,6 +57,9 @@ public sealed class TableCache
     /// <summary>True when so much is dirty that the owner should write back before it changes more.</summary>
     public bool IsCrowded => Volatile.Read(ref _dirtyCount) >= _maxDirty;
 
+    /// <summary>Pieces that changed since they were captured; exact under the lock.</summary>
+    public int DirtyCount => Volatile.Read(ref _dirtyCount);
+
     /// <summary>True when something is dirty.</summary>
     public bool IsDirty => Volatile.Read(ref _dirtyCount) > 0;
 
@@ -351,7 +354,16 @@ public sealed class TableCapture : IDisposable
     /// <summary>True when there is nothing to write.</summary>
     public bool IsEmpty => _keys.Length == 0;
 
+    /// <summary>Number of copies.</summary>
+    public int Count => _keys.Length;
+
     internal IReadOnlyList<TableSlice> Slices => _slices;
+
+    /// <summary>Host offset of a copy, for owners that write it somewhere else first (a journal).</summary>
+    public long KeyAt(int index) => _keys[index];
+
+    /// <summary>A copy.</summary>
+    public ReadOnlySpan<byte> BytesAt(int index) => _bytes!.Value.Span.Slice(index * _sliceSize, _sliceSize);
 
     /// <summary>Writes the copies; neighbours go in one write.</summary>
     public async ValueTask WriteAsync(BlockNode node, CancellationToken cancellationToken)

@@ -5,7 +5,8 @@ using System.Runtime.InteropServices;
 namespace ImageMount.Formats.Mapped;
 
 /// <summary>
-/// A cached piece of an on-disk table, as stored (big-endian words). Readers take no lock: they note the version, read,
+/// A cached piece of an on-disk table, as stored: 64-bit words, big-endian (<see cref="Word"/>) or little-endian
+/// (<see cref="WordLe"/>) as the format has them. Readers take no lock: they note the version, read,
 /// and ask whether the version still holds; a change makes it odd while it goes on. The object is used again for
 /// another piece when its own is evicted, which changes the version too.
 /// </summary>
@@ -35,12 +36,20 @@ public sealed class TableSlice
     /// <summary>The bytes as stored. For writers under the cache's lock, and for whoever holds that lock.</summary>
     public Span<byte> Bytes => MemoryMarshal.AsBytes(_words.AsSpan());
 
-    /// <summary>A word, in the machine's order.</summary>
+    /// <summary>A big-endian word, in the machine's order.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public ulong Word(int index)
     {
         ulong raw = Volatile.Read(ref _words[index]);
         return BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(raw) : raw;
+    }
+
+    /// <summary>A little-endian word, in the machine's order.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public ulong WordLe(int index)
+    {
+        ulong raw = Volatile.Read(ref _words[index]);
+        return BitConverter.IsLittleEndian ? raw : BinaryPrimitives.ReverseEndianness(raw);
     }
 
     /// <summary>Begins reading without a lock. False: the slice holds another piece, or is being changed.</summary>
@@ -68,10 +77,15 @@ public sealed class TableSlice
         Volatile.WriteBarrier();
     }
 
-    /// <summary>Stores a word within a change.</summary>
+    /// <summary>Stores a big-endian word within a change.</summary>
     public void SetWord(int index, ulong value) =>
         Volatile.Write(
             ref _words[index], BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(value) : value);
+
+    /// <summary>Stores a little-endian word within a change.</summary>
+    public void SetWordLe(int index, ulong value) =>
+        Volatile.Write(
+            ref _words[index], BitConverter.IsLittleEndian ? value : BinaryPrimitives.ReverseEndianness(value));
 
     /// <summary>Ends a change.</summary>
     public void EndChange() => Volatile.Write(ref _version, _version + 1);

@@ -35,6 +35,11 @@ public sealed record HostileFormat(string Name, BlockDriver Driver)
     /// <summary>Ranges that hold metadata, where random mutations hit more often than in payload.</summary>
     public required Func<byte[], IReadOnlyList<(long Start, long Count)>> Metadata { get; init; }
 
+    /// <summary>
+    /// Makes the checksums of a damaged image right, so that what they protect is reached; done to every other case.
+    /// </summary>
+    public Action<byte[]>? Seal { get; init; }
+
     /// <summary>False for formats without structure, where there is nothing to set to extremes.</summary>
     public bool HasFields { get; init; } = true;
 

@@ -9,6 +9,7 @@ using ImageMount.Formats.Parallels;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Vdi;
+using ImageMount.Formats.Vhdx;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Interop.Tests.Matrix;
@@ -75,6 +76,13 @@ public static class HostileFormats
             Fields = bytes => ParallelsAnatomy(bytes).Fields,
             Boundaries = bytes => ParallelsAnatomy(bytes).Boundaries,
             Metadata = bytes => ParallelsAnatomy(bytes).Structures,
+        new("vhdx", new VhdxDriver())
+        {
+            Seeds = VhdxSeeds.Make,
+            Fields = bytes => new VhdxAnatomy(bytes).Fields,
+            Boundaries = bytes => new VhdxAnatomy(bytes).Boundaries,
+            Metadata = bytes => new VhdxAnatomy(bytes).Structures,
+            Seal = VhdxAnatomy.Seal,
         },
         new("raw", new RawDriver())
         {

@@ -102,6 +102,20 @@ public static class QemuImages
         return new QemuImage(path, format, length, islands);
     }
 
+    /// <summary>Makes a VHDX with options of qemu-img.</summary>
+    public static QemuImage Vhdx(Scratch scratch, string options, long length, int seed)
+    {
+        var random = new Random(seed);
+        string[] patterns = MakePatterns(scratch, random);
+        List<(long, long)> islands = length <= 32 << 20
+            ? [(0, length)]
+            : [(0, 3 << 20), (length / 2 - (1 << 20), length / 2 + (1 << 20)), (length - (3 << 20), length)];
+        string path = scratch["image.vhdx"];
+        PeerTool.Img("create", "-q", "-f", "vhdx", "-o", options, path, length.ToString());
+        PeerTool.Io(path, "vhdx", Writes(random, 256 << 10, length, islands, patterns, false));
+        return new QemuImage(path, "vhdx", length, islands);
+    }
+
     /// <summary>The flat content as qemu reads it, in a sparse file.</summary>
     public static string Flatten(QemuImage image, string target, string? snapshot = null)
     {

@@ -1,0 +1,24 @@
+namespace ImageMount.Conformance.Tests;
+
+/// <summary>Disks that qemu-img makes.</summary>
+public abstract class VhdxConformanceBase(params string[] options) : ConformanceSuite
+{
+    public override string Driver => "vhdx";
+
+    protected override int Unit => 1 << 20;
+
+    protected override int DiskLength => (3 << 20) + (5 * 512);
+
+    protected override OptionMap Create(string rawFile, TempDir dir)
+    {
+        string image = dir.File("disk.vhdx");
+        Qemu.Img("convert", "-f", "raw", "-O", "vhdx", "-o", string.Join(',', options), rawFile, image);
+        return TestGraph.ForFile(image, "vhdx");
+    }
+}
+
+public class VhdxDynamicConformance() : VhdxConformanceBase("subformat=dynamic", "block_size=1M");
+
+public class VhdxFixedConformance() : VhdxConformanceBase("subformat=fixed", "block_size=1M", "block_state_zero=off");
+
+public class VhdxLargeBlocksConformance() : VhdxConformanceBase("subformat=dynamic", "block_size=2M");
