@@ -3,7 +3,9 @@ using ImageMount.Filters.Delay;
 using ImageMount.Filters.Fault;
 using ImageMount.Filters.Overlay;
 using ImageMount.Filters.Window;
+using ImageMount.Formats.Qcow;
 using ImageMount.Formats.Qcow2;
+using ImageMount.Formats.Qed;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Protocols.Files;
@@ -20,6 +22,8 @@ public static class Drivers
     [
         // Formats. When two are equally sure of an image, the first wins.
         new Qcow2Driver(),
+        new QcowDriver(),
+        new QedDriver(),
         new VmdkDriver(),
         new RawDriver(),
 

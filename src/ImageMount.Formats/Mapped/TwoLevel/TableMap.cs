@@ -22,15 +22,17 @@ internal static class TableMap
         for (int i = 0; i < image.L1.Count; i++)
         {
             long table = image.TableOffset(image.L1[i], (long)i << image.Geometry.L1Shift);
+            if (table == 0)
+            {
+                continue;
+            }
+
             if (table > image.File.Length - image.Geometry.L2Size)
             {
                 throw Bad(image, table, i);
             }
 
-            if (table != 0)
-            {
-                places.Add((table, image.Geometry.L2Size, i));
-            }
+            places.Add((table, image.Geometry.L2Size, i));
         }
 
         places.Sort();
