@@ -7,6 +7,7 @@ using ImageMount.Formats.Qcow;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Qed;
 using ImageMount.Formats.Raw;
+using ImageMount.Formats.Split;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Protocols.Files;
 
@@ -25,6 +26,7 @@ public static class Drivers
         new QcowDriver(),
         new QedDriver(),
         new VmdkDriver(),
+        new SplitDriver(),
         new RawDriver(),
 
         // Protocols.

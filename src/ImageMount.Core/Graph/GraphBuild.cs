@@ -242,7 +242,8 @@ internal sealed class GraphBuild(DriverRegistry registry)
         await node.ReadAsync(0, head.Memory, cancellationToken).ConfigureAwait(false);
         await node.ReadAsync(node.Length - tail.Memory.Length, tail.Memory, cancellationToken).ConfigureAwait(false);
         string fileName = Path.GetFileName(file.Location) ?? "";
-        return registry.Probe(new ProbeInput(head.Span, tail.Span, node.Length, fileName)) ?? registry.Get("raw");
+        bool Exists(string name) => References.Exists(name, file.Location);
+        return registry.Probe(new ProbeInput(head.Span, tail.Span, node.Length, fileName, Exists)) ?? registry.Get("raw");
     }
 
     /// <summary>

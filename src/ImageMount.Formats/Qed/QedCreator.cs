@@ -30,6 +30,13 @@ internal sealed class QedCreator : ImageCreator<QedCreateOptions>
         }
 
         await CreateAsync(context.File, options, cancellationToken).ConfigureAwait(false);
+        int clusterBits = BitOperations.Log2((uint)options.ClusterSize);
+        int describedBits = (3 * clusterBits) + (2 * (BitOperations.Log2((uint)options.TableSize) - 3));
+        if (options.TableSize == 1 || describedBits >= 64)
+        {
+            context.Warn("QEMU does not open images with tables of one cluster, nor with tables that describe 2^64 bytes "
+                + "and more");
+        }
     }
 
     /// <summary>Makes an image in an empty file that can grow.</summary>

@@ -41,6 +41,8 @@ public sealed class HostileContext(SeedImage image, byte[] bytes, bool writable)
 
     public override bool HasChildOptions(string role) => false;
 
+    public override bool Exists(string reference) => image.Companions.ContainsKey(reference);
+
     public override string ResolveReference(string reference) => reference;
 
     public override void Warn(string message) => Warnings++;

@@ -96,6 +96,7 @@ internal sealed class ClusterCheck
 
     private async ValueTask CheckTableAsync(long table, long guestStart, CancellationToken cancellationToken)
     {
+        _expected = 0; // Order counts within a table, as qemu-img counts it.
         using BufferLease buffer = BufferPool.Shared.Rent(Math.Min(Step, _geometry.L2Size));
         for (int at = 0; at < _geometry.L2Size;)
         {
@@ -183,7 +184,8 @@ internal sealed class ClusterCheck
             return; // Behind the disk's end: room, but nothing of the disk.
         }
 
-        if (Report.AllocatedClusters++ > 0 && host != _expected)
+        Report.AllocatedClusters++;
+        if (_expected != 0 && host != _expected)
         {
             Report.FragmentedClusters++;
         }
