@@ -11,7 +11,9 @@ using ImageMount.Formats.Bochs;
 using ImageMount.Formats.Cloop;
 using ImageMount.Formats.Dmg;
 using ImageMount.Formats.EncrCdsa;
+using ImageMount.Formats.Qcow;
 using ImageMount.Formats.Qcow2;
+using ImageMount.Formats.Qed;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Tar;
 using ImageMount.Formats.Parallels;
@@ -19,6 +21,7 @@ using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Vdi;
 using ImageMount.Formats.Vhdx;
+using ImageMount.Formats.Split;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
@@ -35,6 +38,8 @@ public static class Drivers
     [
         // Formats. When two are equally sure of an image, the first wins.
         new Qcow2Driver(),
+        new QcowDriver(),
+        new QedDriver(),
         new VmdkDriver(),
         new DmgDriver(),
         new EncrCdsaDriver(),
@@ -44,6 +49,7 @@ public static class Drivers
         new VpcDriver(),
         new ParallelsDriver(),
         new VhdxDriver(),
+        new SplitDriver(),
         new RawDriver(),
 
         // Images inside something else.

@@ -46,6 +46,13 @@ public abstract class BlockDevice
     public virtual ValueTask<bool> TryDiscardAsync(long offset, long count, CancellationToken cancellationToken) =>
         new(false);
 
+    /// <summary>
+    /// Takes the space for a range from the host, so that later writes to it cannot fail for want of room; what it reads
+    /// as does not change. False: this device cannot, and nothing happened.
+    /// </summary>
+    public virtual ValueTask<bool> TryAllocateAsync(long offset, long count, CancellationToken cancellationToken) =>
+        new(false);
+
     /// <summary>Everything written before the call is durable when the task completes.</summary>
     public virtual ValueTask FlushAsync(CancellationToken cancellationToken) => default;
 

@@ -213,6 +213,17 @@ public sealed class BlockNode
         }
     }
 
+    /// <summary>
+    /// Takes the space for a range from the host, so that later writes to it cannot fail for want of room. False when the
+    /// device cannot.
+    /// </summary>
+    public ValueTask<bool> TryAllocateAsync(long offset, long count, CancellationToken cancellationToken = default)
+    {
+        CheckWritable();
+        CheckRange(offset, count);
+        return AskAsync(device => device.TryAllocateAsync(offset, count, cancellationToken), offset);
+    }
+
     /// <summary>Everything written before this call is durable when it completes.</summary>
     public async ValueTask FlushAsync(CancellationToken cancellationToken = default)
     {
@@ -247,24 +258,11 @@ public sealed class BlockNode
     }
 
     /// <summary>Changes the length; false when the device cannot. The caller sends no request to the part that goes away.</summary>
-    public async ValueTask<bool> TryResizeAsync(long newLength, CancellationToken cancellationToken = default)
+    public ValueTask<bool> TryResizeAsync(long newLength, CancellationToken cancellationToken = default)
     {
         CheckWritable();
         ArgumentOutOfRangeException.ThrowIfNegative(newLength);
-        int slot = _inFlight.Enter();
-        try
-        {
-            return await _device.TryResizeAsync(newLength, cancellationToken).ConfigureAwait(false);
-        }
-        catch (Exception e)
-        {
-            Stamp(e, newLength);
-            throw;
-        }
-        finally
-        {
-            _inFlight.Exit(slot);
-        }
+        return AskAsync(device => device.TryResizeAsync(newLength, cancellationToken), newLength);
     }
 
     /// <summary>The host file with exactly this node's bytes, for passthrough. A read-only node gives one for reading only.</summary>
@@ -298,6 +296,25 @@ public sealed class BlockNode
         {
             Stamp(e, null);
             throw;
+        }
+    }
+
+    /// <summary>A rare request that the device may decline.</summary>
+    private async ValueTask<bool> AskAsync(Func<BlockDevice, ValueTask<bool>> request, long offset)
+    {
+        int slot = _inFlight.Enter();
+        try
+        {
+            return await request(_device).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            Stamp(e, offset);
+            throw;
+        }
+        finally
+        {
+            _inFlight.Exit(slot);
         }
     }
 

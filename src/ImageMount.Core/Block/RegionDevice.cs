@@ -69,6 +69,10 @@ public sealed class RegionDevice : BlockDevice
     }
 
     /// <inheritdoc/>
+    public override ValueTask<bool> TryAllocateAsync(long offset, long count, CancellationToken cancellationToken) =>
+        _file.TryAllocateAsync(_region.Offset + offset, count, cancellationToken);
+
+    /// <inheritdoc/>
     public override ValueTask FlushAsync(CancellationToken cancellationToken) => _file.FlushAsync(cancellationToken);
 
     /// <inheritdoc/>

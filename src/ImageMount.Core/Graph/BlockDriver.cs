@@ -103,7 +103,13 @@ public abstract class BlockDriver<TOptions> : BlockDriver
 }
 
 /// <summary>What a format driver may look at to recognise its images.</summary>
-public readonly ref struct ProbeInput(ReadOnlySpan<byte> head, ReadOnlySpan<byte> tail, long length, string fileName)
+/// <param name="head">First bytes of the file.</param>
+/// <param name="tail">Last bytes of the file.</param>
+/// <param name="length">Its length.</param>
+/// <param name="fileName">Its name without folder.</param>
+/// <param name="exists">Whether there is a file of a name beside it; null where nobody knows.</param>
+public readonly ref struct ProbeInput(
+    ReadOnlySpan<byte> head, ReadOnlySpan<byte> tail, long length, string fileName, Func<string, bool>? exists = null)
 {
     /// <summary>Bytes of the head that are read for probing.</summary>
     public const int HeadSize = 4096;
@@ -122,4 +128,7 @@ public readonly ref struct ProbeInput(ReadOnlySpan<byte> head, ReadOnlySpan<byte
 
     /// <summary>File name without folder; may be empty.</summary>
     public string FileName { get; } = fileName;
+
+    /// <summary>True when there is a file of this name beside it, as far as that is known.</summary>
+    public bool HasSibling(string name) => exists?.Invoke(name) == true;
 }

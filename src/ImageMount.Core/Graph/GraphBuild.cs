@@ -308,7 +308,8 @@ internal sealed class GraphBuild(DriverRegistry registry)
         await node.ReadAsync(0, head.Memory, cancellationToken).ConfigureAwait(false);
         await node.ReadAsync(node.Length - tail.Memory.Length, tail.Memory, cancellationToken).ConfigureAwait(false);
         string fileName = Path.GetFileName(file.Location) ?? "";
-        var input = new ProbeInput(head.Span, tail.Span, node.Length, fileName);
+        bool Exists(string name) => References.Exists(name, file.Location);
+        var input = new ProbeInput(head.Span, tail.Span, node.Length, fileName, Exists);
         return named?.Probe(input) > 0 ? named : registry.Probe(input);
     }
 

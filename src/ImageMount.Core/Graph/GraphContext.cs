@@ -31,6 +31,12 @@ internal sealed class GraphContext(GraphBuild build, NodeRequest request, Frame?
         References.Resolve(reference, Image.Location).Text;
 
     /// <inheritdoc/>
+    public override string FileName => Path.GetFileName(Image.Location) ?? "";
+
+    /// <inheritdoc/>
+    public override bool Exists(string reference) => References.Exists(reference, Image.Location);
+
+    /// <inheritdoc/>
     public override void Warn(string message) => build.Warn($"{name}: {message}");
 
     /// <inheritdoc/>

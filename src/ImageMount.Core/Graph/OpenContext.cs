@@ -123,6 +123,15 @@ public abstract class OpenContext
     /// <summary>True when the user gave options (or an explicit "none") for a child.</summary>
     public abstract bool HasChildOptions(string role);
 
+    /// <summary>Name of the image's file without folder; may be empty.</summary>
+    public virtual string FileName => Path.GetFileName(NodeName);
+
+    /// <summary>
+    /// True when there is a file under a name relative to the image. False where that cannot be found out without opening
+    /// it, as behind a URI.
+    /// </summary>
+    public virtual bool Exists(string reference) => false;
+
     /// <summary>
     /// The path on this host that a reference resolves to, for `info`; the reference itself for URIs.
     /// </summary>

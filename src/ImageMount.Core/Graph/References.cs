@@ -74,6 +74,18 @@ internal static class References
         return new Reference(ReferenceKind.Uri, new Uri(new Uri(location), escaped).AbsoluteUri);
     }
 
+    /// <summary>True when a reference means a file of this host that is there.</summary>
+    public static bool Exists(string reference, string? location)
+    {
+        if (location is null || IsUri(location))
+        {
+            return false;
+        }
+
+        Reference target = Resolve(reference, location);
+        return target.Kind == ReferenceKind.Path && System.IO.File.Exists(target.Text);
+    }
+
     /// <summary>Refuses a resolved reference that leaves the tree around <paramref name="root"/>.</summary>
     /// <param name="reference">Result of <see cref="Resolve"/>.</param>
     /// <param name="root">Path or URI of the image that the user named.</param>

@@ -25,6 +25,7 @@ public sealed class TableCache
     private const int MinSlices = 16;
     private readonly BlockNode _node;
     private readonly Lock _lock;
+    private readonly WordOrder _order;
     private readonly int _maxSlices;
     private readonly int _maxDirty;
     private readonly TableSlice?[] _buckets;
@@ -37,12 +38,14 @@ public sealed class TableCache
     /// <summary>Makes a cache.</summary>
     /// <param name="node">Where the tables are.</param>
     /// <param name="sharedLock">The owner's lock; held briefly, never over I/O.</param>
-    /// <param name="sliceSize">Bytes of a piece, a power of two; keys are multiples of it.</param>
+    /// <param name="sliceSize">Bytes of a piece, a power of two. Pieces do not overlap.</param>
     /// <param name="maxBytes">Bound of the cached bytes.</param>
-    public TableCache(BlockNode node, Lock sharedLock, int sliceSize, long maxBytes)
+    /// <param name="order">Byte order of the tables' words.</param>
+    public TableCache(BlockNode node, Lock sharedLock, int sliceSize, long maxBytes, WordOrder order)
     {
         _node = node;
         _lock = sharedLock;
+        _order = order;
         SliceSize = sliceSize;
         _maxSlices = (int)Math.Clamp(maxBytes / sliceSize, MinSlices, 1 << 22);
         _maxDirty = Math.Max(MinSlices / 2, Math.Min(_maxSlices / 4, (4 << 20) / sliceSize));
@@ -265,7 +268,7 @@ public sealed class TableCache
         TableSlice? slice = _slices.Count < _maxSlices ? null : TakeVictim();
         if (slice is null)
         {
-            slice = new TableSlice(SliceSize);
+            slice = new TableSlice(SliceSize, _order);
             slice.SetKey(NoKey);
             _slices.Add(slice);
         }

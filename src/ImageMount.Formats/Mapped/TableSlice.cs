@@ -5,18 +5,22 @@ using System.Runtime.InteropServices;
 namespace ImageMount.Formats.Mapped;
 
 /// <summary>
-/// A cached piece of an on-disk table, as stored: 64-bit words, big-endian (<see cref="Word"/>) or little-endian
-/// (<see cref="WordLe"/>) as the format has them. Readers take no lock: they note the version, read,
+/// A cached piece of an on-disk table, as stored. Readers take no lock: they note the version, read,
 /// and ask whether the version still holds; a change makes it odd while it goes on. The object is used again for
 /// another piece when its own is evicted, which changes the version too.
 /// </summary>
 public sealed class TableSlice
 {
     private readonly ulong[] _words;
+    private readonly bool _isReversed;
     private long _key;
     private int _version;
 
-    internal TableSlice(int size) => _words = GC.AllocateUninitializedArray<ulong>(size / sizeof(ulong), pinned: true);
+    internal TableSlice(int size, WordOrder order)
+    {
+        _words = GC.AllocateUninitializedArray<ulong>(size / sizeof(ulong), pinned: true);
+        _isReversed = order.IsReversed();
+    }
 
     /// <summary>Next in the chain of its bucket.</summary>
     internal TableSlice? Next;
@@ -36,20 +40,12 @@ public sealed class TableSlice
     /// <summary>The bytes as stored. For writers under the cache's lock, and for whoever holds that lock.</summary>
     public Span<byte> Bytes => MemoryMarshal.AsBytes(_words.AsSpan());
 
-    /// <summary>A big-endian word, in the machine's order.</summary>
+    /// <summary>A word, in the machine's order.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public ulong Word(int index)
     {
         ulong raw = Volatile.Read(ref _words[index]);
-        return BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(raw) : raw;
-    }
-
-    /// <summary>A little-endian word, in the machine's order.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public ulong WordLe(int index)
-    {
-        ulong raw = Volatile.Read(ref _words[index]);
-        return BitConverter.IsLittleEndian ? raw : BinaryPrimitives.ReverseEndianness(raw);
+        return _isReversed ? BinaryPrimitives.ReverseEndianness(raw) : raw;
     }
 
     /// <summary>Begins reading without a lock. False: the slice holds another piece, or is being changed.</summary>
@@ -77,15 +73,9 @@ public sealed class TableSlice
         Volatile.WriteBarrier();
     }
 
-    /// <summary>Stores a big-endian word within a change.</summary>
+    /// <summary>Stores a word within a change.</summary>
     public void SetWord(int index, ulong value) =>
-        Volatile.Write(
-            ref _words[index], BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(value) : value);
-
-    /// <summary>Stores a little-endian word within a change.</summary>
-    public void SetWordLe(int index, ulong value) =>
-        Volatile.Write(
-            ref _words[index], BitConverter.IsLittleEndian ? value : BinaryPrimitives.ReverseEndianness(value));
+        Volatile.Write(ref _words[index], _isReversed ? BinaryPrimitives.ReverseEndianness(value) : value);
 
     /// <summary>Ends a change.</summary>
     public void EndChange() => Volatile.Write(ref _version, _version + 1);

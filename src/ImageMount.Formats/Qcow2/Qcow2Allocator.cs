@@ -25,7 +25,7 @@ internal sealed class Qcow2Allocator
     private long _scanEnd;
     private long _scanAgainFrom = long.MaxValue;
 
-    public Qcow2Allocator(Qcow2Image image, Qcow2Refcounts refcounts, Qcow2MetadataMap metadata)
+    public Qcow2Allocator(Qcow2Image image, Qcow2Refcounts refcounts, MetadataMap metadata)
     {
         _image = image;
         _refcounts = refcounts;
@@ -34,7 +34,7 @@ internal sealed class Qcow2Allocator
     }
 
     /// <summary>Where no payload may go.</summary>
-    public Qcow2MetadataMap Metadata { get; }
+    public MetadataMap Metadata { get; }
 
     /// <summary>Told, under the lock, which clusters a larger refcount table replaced.</summary>
     public Action<long, long>? TableReplaced { get; set; }
@@ -337,7 +337,7 @@ internal sealed class Qcow2Allocator
     /// </summary>
     private bool TryGrowTable(long end, out Qcow2Need need)
     {
-        Qcow2RootTable table = _refcounts.Table;
+        RootTable table = _refcounts.Table;
         long oldClusters = _geometry.ClustersFor(table.Count * 8L);
         long newClusters = oldClusters + Math.Max(1, oldClusters / 2);
         long limit = Qcow2Layout.MaxRefcountTableBytes >> _geometry.ClusterBits;

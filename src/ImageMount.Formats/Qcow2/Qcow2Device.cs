@@ -96,7 +96,7 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
             throw new BlockException(BlockErrorKind.NotFound, $"the image has no snapshot '{snapshot.Name}'");
         }
 
-        Qcow2RootTable l1 = await _snapshots[index].ReadL1Async(_image.File, _image.Geometry, cancellationToken)
+        RootTable l1 = await _snapshots[index].ReadL1Async(_image.File, _image.Geometry, cancellationToken)
             .ConfigureAwait(false);
         return new Qcow2SnapshotDevice(_image, l1, snapshot);
     }
@@ -138,8 +138,9 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
         CancellationToken cancellationToken)
     {
         Qcow2Header header = image.Header;
-        Qcow2RootTable l1 = await Qcow2RootTable.ReadAsync(
-            image.File, header.L1Offset, header.L1Entries, cancellationToken).ConfigureAwait(false);
+        RootTable l1 = await RootTable.ReadAsync(
+            image.File, header.L1Offset, header.L1Entries, WordOrder.BigEndian, cancellationToken)
+            .ConfigureAwait(false);
         (List<Qcow2Snapshot> snapshots, long tableBytes) = await Qcow2Snapshots.ReadAsync(
             image.File, header, cancellationToken).ConfigureAwait(false);
         List<Qcow2Bitmap> bitmaps = header.HasConsistentBitmaps
@@ -182,10 +183,11 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
     {
         Qcow2Header header = _image.Header;
         int entries = header.RefcountTableClusters << header.Geometry.ClusterBits - 3;
-        Qcow2RootTable table = await Qcow2RootTable.ReadAsync(
-            _image.File, header.RefcountTableOffset, entries, cancellationToken).ConfigureAwait(false);
+        RootTable table = await RootTable.ReadAsync(
+            _image.File, header.RefcountTableOffset, entries, WordOrder.BigEndian, cancellationToken)
+            .ConfigureAwait(false);
         var refcounts = new Qcow2Refcounts(_image, table, options.RefcountCacheSize);
-        var metadata = new Qcow2MetadataMap();
+        var metadata = new MetadataMap();
         Qcow2KnownMetadata.Note(metadata, _image, _map.L1, refcounts, _snapshots, snapshotTableBytes, _bitmaps);
         var allocator = new Qcow2Allocator(_image, refcounts, metadata);
         await allocator.InitializeAsync().ConfigureAwait(false);

@@ -161,7 +161,7 @@ internal sealed class Qcow2Flush
         _writtenL1Entries = work.L1.Count;
     }
 
-    private async ValueTask WriteTablePlaceAsync(Qcow2RootTable.Capture table)
+    private async ValueTask WriteTablePlaceAsync(RootTable.Capture table)
     {
         if (table.Offset == _writtenTableOffset)
         {
@@ -176,6 +176,6 @@ internal sealed class Qcow2Flush
 
     /// <summary>Copies of everything that was dirty at one moment.</summary>
     private sealed record WriteBack(
-        TableCapture Counts, Qcow2RootTable.Capture Table, TableCapture L2, Qcow2RootTable.Capture L1, long Size,
+        TableCapture Counts, RootTable.Capture Table, TableCapture L2, RootTable.Capture L1, long Size,
         List<Qcow2Freed> Freed);
 }

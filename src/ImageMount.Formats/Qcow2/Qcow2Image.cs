@@ -17,7 +17,7 @@ internal sealed class Qcow2Image
         Backing = backing;
         Header = header;
         Decoder = decoder;
-        L2 = new TableCache(file, Sync, header.Geometry.SliceSize, options.L2CacheSize);
+        L2 = new TableCache(file, Sync, header.Geometry.SliceSize, options.L2CacheSize, WordOrder.BigEndian);
     }
 
     /// <summary>

@@ -1,4 +1,5 @@
 using ImageMount.Core.Block;
+using ImageMount.Formats.Mapped;
 
 namespace ImageMount.Formats.Qcow2;
 
@@ -8,7 +9,7 @@ namespace ImageMount.Formats.Qcow2;
 internal static class Qcow2KnownMetadata
 {
     public static void Note(
-        Qcow2MetadataMap metadata, Qcow2Image image, Qcow2RootTable l1, Qcow2Refcounts refcounts,
+        MetadataMap metadata, Qcow2Image image, RootTable l1, Qcow2Refcounts refcounts,
         IReadOnlyList<Qcow2Snapshot> snapshots, long snapshotTableBytes, IReadOnlyList<Qcow2Bitmap> bitmaps)
     {
         Qcow2Header header = image.Header;
@@ -76,7 +77,7 @@ internal static class Qcow2KnownMetadata
         noter.Add(what, (long)offset, count);
     }
 
-    private readonly record struct Noter(Qcow2MetadataMap Metadata, Qcow2Geometry Geometry, long FileLength)
+    private readonly record struct Noter(MetadataMap Metadata, Qcow2Geometry Geometry, long FileLength)
     {
         public void Add(string what, long offset, long count)
         {

@@ -15,7 +15,7 @@ internal sealed class Qcow2Map : IExtentMap
     private readonly int _version;
     private long _length;
 
-    public Qcow2Map(Qcow2Image image, Qcow2RootTable l1, long length)
+    public Qcow2Map(Qcow2Image image, RootTable l1, long length)
     {
         _image = image;
         _geometry = image.Geometry;
@@ -35,7 +35,7 @@ internal sealed class Qcow2Map : IExtentMap
     public BlockNode? Backing => _image.Backing;
 
     /// <summary>The table that the lookups begin with.</summary>
-    public Qcow2RootTable L1 { get; }
+    public RootTable L1 { get; }
 
     /// <inheritdoc/>
     public ValueTask<MappedRun> LookupAsync(long guestOffset, long count, CancellationToken cancellationToken) =>

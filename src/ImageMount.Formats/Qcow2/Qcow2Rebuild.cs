@@ -52,7 +52,7 @@ internal sealed class Qcow2Rebuild
 
         foreach (Qcow2Snapshot snapshot in snapshots)
         {
-            Qcow2RootTable l1 = await snapshot.ReadL1Async(_image.File, _geometry, cancellationToken)
+            RootTable l1 = await snapshot.ReadL1Async(_image.File, _geometry, cancellationToken)
                 .ConfigureAwait(false);
             await CountTreeAsync(l1, cancellationToken).ConfigureAwait(false);
         }
@@ -89,7 +89,7 @@ internal sealed class Qcow2Rebuild
 
     private void CountRefcounts()
     {
-        Qcow2RootTable table = _writer.Refcounts.Table;
+        RootTable table = _writer.Refcounts.Table;
         Count(table.Offset, table.Count * 8L);
         for (int i = 0; i < table.Count; i++)
         {
@@ -101,7 +101,7 @@ internal sealed class Qcow2Rebuild
         }
     }
 
-    private async ValueTask CountTreeAsync(Qcow2RootTable l1, CancellationToken cancellationToken)
+    private async ValueTask CountTreeAsync(RootTable l1, CancellationToken cancellationToken)
     {
         if (l1.Count == 0)
         {

@@ -57,16 +57,16 @@ internal sealed class Qcow2Refcounts
     private readonly Qcow2Geometry _geometry;
     private readonly int _sliceShift;
 
-    public Qcow2Refcounts(Qcow2Image image, Qcow2RootTable table, long cacheBytes)
+    public Qcow2Refcounts(Qcow2Image image, RootTable table, long cacheBytes)
     {
         _geometry = image.Geometry;
         _sliceShift = _geometry.SliceBits + 3 - _geometry.RefcountOrder;
         Table = table;
-        Cache = new TableCache(image.File, image.Sync, _geometry.SliceSize, cacheBytes);
+        Cache = new TableCache(image.File, image.Sync, _geometry.SliceSize, cacheBytes, WordOrder.BigEndian);
     }
 
     /// <summary>Offsets of the blocks.</summary>
-    public Qcow2RootTable Table { get; }
+    public RootTable Table { get; }
 
     /// <summary>Cached slices of blocks.</summary>
     public TableCache Cache { get; }

@@ -15,7 +15,7 @@ internal sealed class Qcow2SnapshotDevice : MappedDevice
     private readonly Qcow2Map _map;
     private readonly SnapshotInfo _info;
 
-    public Qcow2SnapshotDevice(Qcow2Image image, Qcow2RootTable l1, SnapshotInfo info)
+    public Qcow2SnapshotDevice(Qcow2Image image, RootTable l1, SnapshotInfo info)
     {
         _image = image;
         _info = info;

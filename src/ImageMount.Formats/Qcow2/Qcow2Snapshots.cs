@@ -5,6 +5,7 @@ using System.Text;
 using ImageMount.Core.Block;
 using ImageMount.Core.Info;
 using ImageMount.Core.Memory;
+using ImageMount.Formats.Mapped;
 
 namespace ImageMount.Formats.Qcow2;
 
@@ -16,7 +17,7 @@ namespace ImageMount.Formats.Qcow2;
 internal sealed record Qcow2Snapshot(SnapshotInfo Info, ulong L1Offset, uint L1Entries, long EntryOffset)
 {
     /// <summary>Reads its L1 table, after checking where it is.</summary>
-    public async ValueTask<Qcow2RootTable> ReadL1Async(
+    public async ValueTask<RootTable> ReadL1Async(
         BlockNode file, Qcow2Geometry geometry, CancellationToken cancellationToken)
     {
         if (L1Entries > Qcow2Layout.MaxL1Bytes / 8)
@@ -40,8 +41,8 @@ internal sealed record Qcow2Snapshot(SnapshotInfo Info, ulong L1Offset, uint L1E
                 EntryOffset);
         }
 
-        return await Qcow2RootTable.ReadAsync(file, (long)L1Offset, (int)L1Entries, cancellationToken)
-            .ConfigureAwait(false);
+        return await RootTable.ReadAsync(
+            file, (long)L1Offset, (int)L1Entries, WordOrder.BigEndian, cancellationToken).ConfigureAwait(false);
     }
 }
 

@@ -18,6 +18,9 @@ public sealed class RawDriver : BlockDriver<RawOptions>
     public override string Summary => "The bytes of the file, or of a part of it, as they are.";
 
     /// <inheritdoc/>
+    public override ImageCreator? Creator { get; } = new RawCreator();
+
+    /// <inheritdoc/>
     protected override ValueTask<BlockDevice> OpenAsync(
         OpenContext context, RawOptions options, CancellationToken cancellationToken)
     {

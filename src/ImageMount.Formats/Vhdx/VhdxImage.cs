@@ -16,7 +16,7 @@ internal sealed class VhdxImage
         Header = header;
         Regions = regions;
         Metadata = metadata;
-        Tables = new TableCache(file, Sync, VhdxLayout.LogSectorSize, CacheBytes);
+        Tables = new TableCache(file, Sync, VhdxLayout.LogSectorSize, CacheBytes, WordOrder.LittleEndian);
     }
 
     /// <summary>Guards the tables and who holds which range; held briefly, never over I/O.</summary>

@@ -46,7 +46,7 @@ internal sealed class VhdxMap(VhdxImage image) : IExtentMap
         }
 
         int index = VhdxImage.BatIndex(entryIndex);
-        ulong entry = slice.WordLe(index);
+        ulong entry = slice.Word(index);
         long inBlock = guestOffset & (_geometry.BlockSize - 1);
         long length = Math.Min(count, _geometry.BlockSize - inBlock);
         RunKind kind = KindOf(entry);
@@ -104,7 +104,7 @@ internal sealed class VhdxMap(VhdxImage image) : IExtentMap
             {
                 if (_tables.Find(key) is { } slice)
                 {
-                    return slice.WordLe(VhdxImage.BatIndex(entry));
+                    return slice.Word(VhdxImage.BatIndex(entry));
                 }
             }
         }
@@ -169,7 +169,7 @@ internal sealed class VhdxMap(VhdxImage image) : IExtentMap
                 break;
             }
 
-            ulong other = slice.WordLe(VhdxImage.BatIndex(next));
+            ulong other = slice.Word(VhdxImage.BatIndex(next));
             long step = Math.Min(_geometry.BlockSize, count - length);
             place += _geometry.BlockSize;
             bool isData = kind == RunKind.Data;
@@ -206,7 +206,7 @@ internal sealed class VhdxMap(VhdxImage image) : IExtentMap
             return false;
         }
 
-        ulong entry = bat.WordLe(VhdxImage.BatIndex(bitmapEntry));
+        ulong entry = bat.Word(VhdxImage.BatIndex(bitmapEntry));
         if (!bat.EndRead(version))
         {
             return false;
@@ -242,12 +242,12 @@ internal sealed class VhdxMap(VhdxImage image) : IExtentMap
     /// <summary>Counts the bits from one on that are as that one.</summary>
     private static int CountSame(TableSlice bits, int first, int most, out bool isSet)
     {
-        isSet = (bits.WordLe(first / WordBits) >> (first % WordBits) & 1) != 0;
+        isSet = (bits.Word(first / WordBits) >> (first % WordBits) & 1) != 0;
         int count = 0;
         while (count < most)
         {
             int bit = first + count;
-            ulong word = bits.WordLe(bit / WordBits) >> (bit % WordBits);
+            ulong word = bits.Word(bit / WordBits) >> (bit % WordBits);
             int inWord = WordBits - (bit % WordBits);
             int same = Math.Min(inWord, BitOperations.TrailingZeroCount(isSet ? ~word : word));
             count += same;

@@ -155,7 +155,7 @@ internal sealed class VhdxWriter : IWritableExtentMap
         slice.BeginChange();
         foreach ((long entry, ulong value) in changes)
         {
-            slice.SetWordLe(VhdxImage.BatIndex(entry), value);
+            slice.SetWord(VhdxImage.BatIndex(entry), value);
         }
 
         slice.EndChange();
@@ -210,7 +210,7 @@ internal sealed class VhdxWriter : IWritableExtentMap
             return new Plan { Step = PlanStep.InPlace, Host = run.HostOffset, Length = run.Length };
         }
 
-        ulong entry = bat.WordLe(VhdxImage.BatIndex(_geometry.EntryOf(block)));
+        ulong entry = bat.Word(VhdxImage.BatIndex(_geometry.EntryOf(block)));
         long blockStart = block << _geometry.BlockBits;
         long start = guestOffset & -(long)_geometry.SectorSize;
         long end = Math.Min(guestOffset + Math.Min(count, run.Length), blockStart + _geometry.BlockSize);
@@ -239,7 +239,7 @@ internal sealed class VhdxWriter : IWritableExtentMap
     private Plan PlanFirstSectors(long block, long start, long end)
     {
         long bitmapEntry = _geometry.BitmapEntryOf(block);
-        ulong bitmap = _image.Tables.Find(_image.BatKey(bitmapEntry))?.WordLe(VhdxImage.BatIndex(bitmapEntry)) ?? 0;
+        ulong bitmap = _image.Tables.Find(_image.BatKey(bitmapEntry))?.Word(VhdxImage.BatIndex(bitmapEntry)) ?? 0;
         if ((bitmap & VhdxLayout.StateMask) != (ulong)VhdxState.FullyPresent)
         {
             return new Plan { Step = PlanStep.NeedBitmap };
@@ -268,7 +268,7 @@ internal sealed class VhdxWriter : IWritableExtentMap
                 break;
             }
 
-            ulong entry = bat.WordLe(VhdxImage.BatIndex(entryIndex));
+            ulong entry = bat.Word(VhdxImage.BatIndex(entryIndex));
             VhdxState state = VhdxMap.StateOf(entry);
             bool isFree = state is VhdxState.NotPresent or VhdxState.Zero
                 || (state is VhdxState.Undefined or VhdxState.Unmapped && VhdxMap.PlaceOf(entry) == 0);

@@ -140,7 +140,7 @@ internal sealed class VhdxZeroing(VhdxImage image, VhdxMap map, VhdxWriter write
                 return i;
             }
 
-            ulong entry = bat.WordLe(VhdxImage.BatIndex(entryIndex));
+            ulong entry = bat.Word(VhdxImage.BatIndex(entryIndex));
             BlockChange change = decide(VhdxMap.StateOf(entry));
             if (change == BlockChange.Stop)
             {

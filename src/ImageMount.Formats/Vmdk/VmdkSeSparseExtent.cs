@@ -30,7 +30,7 @@ internal sealed class VmdkSeSparseExtent : VmdkExtent
         _node = node;
         _header = header;
         _tables = tables;
-        _cache = new TableCache(node, new Lock(), SliceSize, tableCacheBytes);
+        _cache = new TableCache(node, new Lock(), SliceSize, tableCacheBytes, WordOrder.BigEndian);
     }
 
     /// <inheritdoc/>

@@ -23,7 +23,7 @@ internal sealed class VpcBitmaps
     public VpcBitmaps(BlockNode file)
     {
         _file = file;
-        _cache = new TableCache(file, _lock, SliceSize, CacheBytes);
+        _cache = new TableCache(file, _lock, SliceSize, CacheBytes, WordOrder.BigEndian);
     }
 
     /// <summary>True when so much is changed that it should be written back.</summary>

@@ -198,6 +198,19 @@ internal sealed class FileDevice : BlockDevice, IHasIdentity
     }
 
     /// <inheritdoc/>
+    public override ValueTask<bool> TryAllocateAsync(long offset, long count, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return new(_space.TryAllocate(offset, count));
+        }
+        finally
+        {
+            _holes.NoteChange();
+        }
+    }
+
+    /// <inheritdoc/>
     public override ValueTask FlushAsync(CancellationToken cancellationToken)
     {
         if (_writable)

@@ -58,6 +58,23 @@ internal sealed class FileSpace(int fd, string name, int deviceBlock, bool mayFr
             && Done(ref _noDiscard, BlockDeviceControl.Discard(fd, from, end - from), from);
     }
 
+    /// <summary>Takes space for a range; false where the file system cannot. A device has its space.</summary>
+    public bool TryAllocate(long offset, long count)
+    {
+        if (deviceBlock != 0)
+        {
+            return true;
+        }
+
+        int errno = -SysFallocate.Allocate(fd, SysFallocate.FALLOC_FL_KEEP_SIZE, offset, count);
+        return errno switch
+        {
+            0 => true,
+            Errno.EOPNOTSUPP or Errno.ENOSYS or Errno.EINVAL or Errno.ENODEV => false,
+            _ => throw HostErrors.Make(errno, $"cannot take space for {count} bytes", name, offset),
+        };
+    }
+
     private bool TryZeroDevice(long offset, long count, bool mayUnmap)
     {
         (long from, long end) = WholeBlocks(offset, count);

@@ -52,6 +52,8 @@ public sealed class HostileContext(
 
     public override bool HasChildOptions(string role) => image.ParentLeftOut && role == "backing";
 
+    public override bool Exists(string reference) => image.Companions.ContainsKey(reference);
+
     public override string ResolveReference(string reference) => reference;
 
     public override void Warn(string message) => Warnings++;

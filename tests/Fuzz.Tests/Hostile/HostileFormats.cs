@@ -6,10 +6,13 @@ using ImageMount.Formats.Cloop;
 using ImageMount.Formats.Dmg;
 using ImageMount.Formats.EncrCdsa;
 using ImageMount.Formats.Parallels;
+using ImageMount.Formats.Qcow;
 using ImageMount.Formats.Qcow2;
+using ImageMount.Formats.Qed;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Vdi;
 using ImageMount.Formats.Vhdx;
+using ImageMount.Formats.Split;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Interop.Tests.Matrix;
@@ -83,6 +86,33 @@ public static class HostileFormats
             Boundaries = bytes => new VhdxAnatomy(bytes).Boundaries,
             Metadata = bytes => new VhdxAnatomy(bytes).Structures,
             Seal = VhdxAnatomy.Seal,
+        new("qed", new QedDriver())
+        {
+            Seeds = () => TwoLevelSeeds("qed", "cluster_size=4k,table_size=2"),
+            Fields = bytes => new TwoLevelAnatomy(bytes).Fields,
+            Boundaries = bytes => new TwoLevelAnatomy(bytes).Boundaries,
+            Metadata = bytes => new TwoLevelAnatomy(bytes).Structures,
+        },
+        new("qcow", new QcowDriver())
+        {
+            Seeds = () => TwoLevelSeeds("qcow", ""),
+            Fields = bytes => new TwoLevelAnatomy(bytes).Fields,
+            Boundaries = bytes => new TwoLevelAnatomy(bytes).Boundaries,
+            Metadata = bytes => new TwoLevelAnatomy(bytes).Structures,
+        },
+        new("split", new SplitDriver())
+        {
+            Seeds = () =>
+            [
+                new SeedImage("a.001", [.. Enumerable.Range(0, 50_001).Select(i => (byte)(i * 7))])
+                {
+                    Companions = new Dictionary<string, byte[]> { ["a.002"] = new byte[777], ["a.003"] = new byte[20_000] },
+                },
+            ],
+            Fields = _ => [],
+            HasFields = false,
+            Boundaries = bytes => [0, 1, 512, bytes.Length],
+            Metadata = _ => [(0, 512)],
         },
         new("raw", new RawDriver())
         {
@@ -220,6 +250,22 @@ public static class HostileFormats
             QemuImage image = QemuImages.FlatTable(scratch, format, kind.Options, kind.Unit, kind.Length, Seed);
             return WithCompanions($"{format} {kind.Options}", scratch, image.Path);
         })];
+    }
+
+    /// <summary>An image with every kind of cluster, and a child of a raw parent.</summary>
+    private static List<SeedImage> TwoLevelSeeds(string format, string options)
+    {
+        PeerTool.Require();
+        const long Length = (300 << 10) + (5 * 512);
+        var seeds = new List<SeedImage>();
+        foreach (bool hasParent in (bool[])[false, true])
+        {
+            using var scratch = new Scratch();
+            QemuImage image = QemuImages.TwoLevel(scratch, format, options, Length, hasParent, Seed);
+            seeds.Add(WithCompanions($"{format}{(hasParent ? " child" : "")}", scratch, image.Path));
+        }
+
+        return seeds;
     }
 
     /// <summary>The image, and every other file of its folder under its name and its path.</summary>

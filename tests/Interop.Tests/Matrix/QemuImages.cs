@@ -116,6 +116,41 @@ public static class QemuImages
         return new QemuImage(path, "vhdx", length, islands);
     }
 
+    /// <summary>Makes a qed, or a qcow of version 1 (with compressed clusters), perhaps with a raw parent beside it.</summary>
+    public static QemuImage TwoLevel(
+        Scratch scratch, string format, string options, long length, bool hasParent, int seed)
+    {
+        var random = new Random(seed);
+        string[] patterns = MakePatterns(scratch, random);
+        List<(long, long)> islands = length <= 32 << 20
+            ? [(0, length)]
+            : [(0, 3 << 20), ((length / 2) - (1 << 20), (length / 2) + (1 << 20)), (length - (3 << 20), length)];
+        string path = scratch["image." + format];
+        var create = new List<string> { "create", "-q", "-f", format };
+        if (options.Length > 0)
+        {
+            create.AddRange(["-o", options]);
+        }
+
+        if (hasParent)
+        {
+            // Shorter than the disk, and by its bare name.
+            long parentLength = (length * 2 / 3) & -512L;
+            PeerTool.Img("create", "-q", "-f", "raw", scratch["backing.raw"], parentLength.ToString());
+            PeerTool.Io(
+                scratch["backing.raw"], "raw",
+                Writes(random, 64 << 10, parentLength, [(0, Math.Min(parentLength, 2 << 20))], patterns, false));
+            create.AddRange(["-b", "backing.raw", "-F", "raw"]);
+        }
+
+        PeerTool.Img([.. create, path, length.ToString()]);
+        int cluster = format == "qcow" ? 4096 : 64 << 10;
+        PeerTool.Io(path, format, Writes(
+            random, cluster, length, islands, patterns, mayCompress: format == "qcow" && !hasParent,
+            skip: length <= 1 << 20 ? 1 : 3));
+        return new QemuImage(path, format, length, islands) { Backing = hasParent ? scratch["backing.raw"] : null };
+    }
+
     /// <summary>The flat content as qemu reads it, in a sparse file.</summary>
     public static string Flatten(QemuImage image, string target, string? snapshot = null)
     {

@@ -12,6 +12,9 @@ public abstract class ConformanceBase
     /// <summary>True when the length can be changed.</summary>
     protected virtual bool IsResizable => false;
 
+    /// <summary>False for a format that only grows.</summary>
+    protected virtual bool CanShrink => true;
+
     /// <summary>Disks are a multiple of this long, bytes.</summary>
     protected virtual int LengthGranularity => 512;
 

@@ -327,6 +327,13 @@ public abstract class ConformanceSuite : ConformanceReading
         ])
         {
             int rounded = length / LengthGranularity * LengthGranularity;
+            if (rounded < f.Disk.Length && !CanShrink)
+            {
+                Assert.False(await f.Disk.TryResizeAsync(rounded));
+                await AssertContentAsync(f.Disk, f.Content, $"after refusing to shrink to 0x{rounded:x}");
+                continue;
+            }
+
             Assert.True(await f.Disk.TryResizeAsync(rounded));
             byte[] content = f.Content;
             Array.Resize(ref content, rounded);

@@ -1,13 +1,13 @@
 using ImageMount.Core.Block;
 
-namespace ImageMount.Formats.Qcow2;
+namespace ImageMount.Formats.Mapped;
 
 /// <summary>
-/// Which host clusters hold metadata that this program knows of: header, refcount table and blocks, active L1 and L2
-/// tables, snapshot and bitmap structures. Payload is never written there: a mapping that says so is damage. Asked on
-/// every write, so reading takes no lock; a bit a cluster, in pages.
+/// Which host clusters hold metadata that this program knows of: headers, tables, structures of snapshots and bitmaps.
+/// Payload is never written there: a mapping that says so is damage. Asked on every write, so reading takes no lock; a
+/// bit a cluster, in pages.
 /// </summary>
-internal sealed class Qcow2MetadataMap
+internal sealed class MetadataMap
 {
     private const int PageShift = 15;
     private const int PageMask = (1 << PageShift) - 1;

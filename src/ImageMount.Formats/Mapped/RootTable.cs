@@ -1,24 +1,25 @@
-using System.Buffers.Binary;
 using ImageMount.Core.Block;
 using ImageMount.Core.Memory;
 
-namespace ImageMount.Formats.Qcow2;
+namespace ImageMount.Formats.Mapped;
 
 /// <summary>
-/// A table that is wholly in memory: an L1 table or the refcount table. Readers take no lock; changes happen under the
-/// image's lock and are remembered by sector, so that only those are written: an entry never straddles one, so a torn
-/// write leaves each old or new.
+/// A table of 64-bit words that is wholly in memory: an L1 table or a refcount table. Readers take no lock; changes
+/// happen under the image's lock and are remembered by sector, so that only those are written: an entry never straddles
+/// one, so a torn write leaves each old or new.
 /// </summary>
-internal sealed class Qcow2RootTable
+internal sealed class RootTable
 {
     private const int SectorEntries = 512 / sizeof(ulong);
     private readonly HashSet<int> _dirtySectors = [];
+    private readonly WordOrder _order;
     private ulong[] _entries;
 
-    public Qcow2RootTable(long offset, ulong[] entries)
+    public RootTable(long offset, ulong[] entries, WordOrder order)
     {
         Offset = offset;
         _entries = entries;
+        _order = order;
     }
 
     /// <summary>Where the table is.</summary>
@@ -41,8 +42,8 @@ internal sealed class Qcow2RootTable
     }
 
     /// <summary>Reads a table whose place was checked.</summary>
-    public static async ValueTask<Qcow2RootTable> ReadAsync(
-        BlockNode file, long offset, int count, CancellationToken cancellationToken)
+    public static async ValueTask<RootTable> ReadAsync(
+        BlockNode file, long offset, int count, WordOrder order, CancellationToken cancellationToken)
     {
         var entries = new ulong[count];
         const int Step = 128 << 10;
@@ -54,13 +55,13 @@ internal sealed class Qcow2RootTable
             await file.ReadAsync(offset + done * 8L, bytes, cancellationToken).ConfigureAwait(false);
             for (int i = 0; i < part; i++)
             {
-                entries[done + i] = BinaryPrimitives.ReadUInt64BigEndian(bytes.Span[(i * 8)..]);
+                entries[done + i] = order.Read(bytes.Span[(i * 8)..]);
             }
 
             done += part;
         }
 
-        return new Qcow2RootTable(offset, entries);
+        return new RootTable(offset, entries, order);
     }
 
     /// <summary>Changes an entry; under the image's lock.</summary>
@@ -78,6 +79,21 @@ internal sealed class Qcow2RootTable
         Volatile.Write(ref _entries, entries);
         Offset = offset;
         MarkAll();
+    }
+
+    /// <summary>
+    /// Appends entries of 0, which are dirty, for a table that has room in its place; under the image's lock.
+    /// </summary>
+    public void Extend(int count)
+    {
+        int first = _entries.Length;
+        var entries = new ulong[count];
+        Array.Copy(_entries, entries, first);
+        Volatile.Write(ref _entries, entries);
+        for (int i = first / SectorEntries; i < (count + SectorEntries - 1) / SectorEntries; i++)
+        {
+            _dirtySectors.Add(i);
+        }
     }
 
     /// <summary>Makes everything dirty; under the image's lock.</summary>
@@ -103,7 +119,7 @@ internal sealed class Qcow2RootTable
             int count = Math.Min(SectorEntries, _entries.Length - first);
             for (int k = 0; k < count; k++)
             {
-                BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(i * 512 + k * 8), _entries[first + k]);
+                _order.Write(bytes.AsSpan(i * 512 + k * 8), _entries[first + k]);
             }
         }
 

@@ -1,0 +1,8 @@
+using ImageMount.Core.Options;
+
+namespace ImageMount.Formats.Qcow;
+
+/// <summary>Options of driver "qcow".</summary>
+[ChildOption("file", "Where the image is.")]
+[ChildOption("backing", "Parent image, instead of the one that the image names; empty for none.")]
+public sealed record QcowOptions;

@@ -1,0 +1,41 @@
+namespace ImageMount.Conformance.Tests;
+
+/// <summary>Images as qemu-img makes them.</summary>
+public class QcowConformance : ConformanceSuite
+{
+    public override string Driver => "qcow";
+
+    protected override int Unit => 4096;
+
+    protected override int DiskLength => (19 * 4096) + (5 * 512);
+
+    protected override OptionMap Create(string rawFile, TempDir dir)
+    {
+        string image = dir.File("disk.qcow");
+        Qemu.Img("convert", "-f", "raw", "-O", "qcow", rawFile, image);
+        return TestGraph.ForFile(image, "qcow");
+    }
+}
+
+/// <summary>Compressed clusters, which writing replaces.</summary>
+public class QcowCompressedConformance : QcowConformance
+{
+    protected override OptionMap Create(string rawFile, TempDir dir)
+    {
+        string image = dir.File("disk.qcow");
+        Qemu.CompressedQcow(rawFile, image);
+        return TestGraph.ForFile(image, "qcow");
+    }
+}
+
+/// <summary>An empty child, whose clusters have 512 bytes.</summary>
+public class QcowChildConformance : QcowConformance
+{
+    protected override OptionMap Create(string rawFile, TempDir dir)
+    {
+        base.Create(rawFile, dir);
+        string child = dir.File("child.qcow");
+        Qemu.Img("create", "-q", "-f", "qcow", "-F", "qcow", "-b", dir.File("disk.qcow"), child);
+        return TestGraph.ForFile(child, "qcow");
+    }
+}
