@@ -30,7 +30,7 @@ internal sealed class VmdkSeSparseExtent : VmdkExtent
         _node = node;
         _header = header;
         _tables = tables;
-        _cache = new TableCache(node, new Lock(), SliceSize, tableCacheBytes, WordOrder.BigEndian);
+        _cache = new TableCache(node, new Lock(), SliceSize, tableCacheBytes, WordOrder.LittleEndian);
     }
 
     /// <inheritdoc/>
@@ -189,8 +189,7 @@ internal sealed class VmdkSeSparseExtent : VmdkExtent
         long sliceEnd = (scan.At >> SliceShift) + 1 << SliceShift;
         while (scan.At < sliceEnd && scan.At < scan.End && !scan.IsDone)
         {
-            ulong entry = BinaryPrimitives.ReverseEndianness(
-                slice.Word((int)(scan.At >> GrainShift & (SliceEntries - 1))));
+            ulong entry = slice.Word((int)(scan.At >> GrainShift & (SliceEntries - 1)));
             if (!TryDecode(entry, out RunKind kind, out long grain))
             {
                 wrong = entry;
