@@ -21,6 +21,7 @@ public static class CommandLineReader
         ("info", typeof(InfoArguments)),
         ("map", typeof(MapArguments)),
         ("check", typeof(CheckArguments)),
+        ("amend", typeof(AmendArguments)),
     ];
 
     /// <summary>The verb that the words begin with (else the default), and the words after it.</summary>

@@ -3,6 +3,7 @@ using ImageMount.Filters.Delay;
 using ImageMount.Filters.Fault;
 using ImageMount.Filters.Overlay;
 using ImageMount.Filters.Window;
+using ImageMount.Formats.Luks;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Vmdk;
@@ -21,6 +22,7 @@ public static class Drivers
         // Formats. When two are equally sure of an image, the first wins.
         new Qcow2Driver(),
         new VmdkDriver(),
+        new LuksDriver(),
         new RawDriver(),
 
         // Protocols.

@@ -11,15 +11,37 @@ public static class BackgroundProcess
     /// <summary>The only argument of the background copy.</summary>
     public const string Marker = "--serve-mount-from-stdin";
 
-    /// <summary>Starts the mount; when this returns it can be used. The answer is its warnings.</summary>
+    /// <summary>
+    /// Starts the mount; when this returns it can be used. The answer is its warnings. A passphrase that turns out to be
+    /// missing is asked for here, where the terminal is, and the mount is tried once more with it.
+    /// </summary>
     /// <exception cref="CommandException">It could not be mounted.</exception>
     public static IReadOnlyList<string> Start(MountRequest request)
+    {
+        while (true)
+        {
+            ReadyReport report = TryStart(request);
+            if (report.IsReady)
+            {
+                return report.Warnings;
+            }
+
+            if (report.NeedsPassphraseOf is not { } what || !request.Secrets.TryAsk(what))
+            {
+                throw new CommandException(report.Error ?? "unknown failure", detail: report.Detail);
+            }
+        }
+    }
+
+    private static ReadyReport TryStart(MountRequest request)
     {
         using Process process = Process.Start(StartInfo())
             ?? throw new CommandException("cannot start the background process");
         try
         {
-            process.StandardInput.BaseStream.Write(CliJson.Write(request));
+            // The command line and the environment of a process are for everybody to see; a pipe is not.
+            using WipedBuffer text = CliJson.Write(request);
+            process.StandardInput.BaseStream.Write(text.Written.Span);
             process.StandardInput.Close();
         }
         catch (IOException)
@@ -36,10 +58,7 @@ public static class BackgroundProcess
                 $"the background process ended unexpectedly (exit code {process.ExitCode}); try --foreground");
         }
 
-        ReadyReport report = CliJson.ReadReport(answer.ToArray());
-        return report.IsReady
-            ? report.Warnings
-            : throw new CommandException(report.Error ?? "unknown failure", detail: report.Detail);
+        return CliJson.ReadReport(answer.ToArray());
     }
 
     private static ProcessStartInfo StartInfo()

@@ -3,6 +3,7 @@ using ImageMount.Cli.Background;
 using ImageMount.Cli.Output;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Options;
+using ImageMount.Core.Secrets;
 using ImageMount.Fuse;
 using ImageMount.Mounting;
 
@@ -28,6 +29,8 @@ internal static class MountCommand
     public static async Task<int> RunAsync(MountArguments arguments)
     {
         MountRequest request = Prepare(arguments);
+        using SecretStore secrets = SecretArguments.Read(arguments, mayAsk: true);
+        request = request with { Secrets = secrets };
         try
         {
             if (arguments.Foreground)

@@ -1,5 +1,6 @@
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
+using ImageMount.TestSupport;
 
 namespace ImageMount.Fuzz.Tests.Hostile;
 
@@ -10,7 +11,10 @@ public sealed class HostileContext(SeedImage image, byte[] bytes, bool writable)
     private readonly List<BlockNode> _children = [];
     private BlockNode? _file;
 
-    public override OpenFlags Flags { get; } = new() { Writable = writable, Locking = LockingMode.Off };
+    public override OpenFlags Flags { get; } = new()
+    {
+        Writable = writable, Locking = LockingMode.Off, Secrets = LuksImages.Secrets(),
+    };
 
     public override string NodeName => image.Name;
 

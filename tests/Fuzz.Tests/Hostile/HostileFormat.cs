@@ -26,6 +26,15 @@ public sealed record HostileFormat(string Name, BlockDriver Driver)
     /// <summary>Ranges that hold metadata, where random mutations hit more often than in payload.</summary>
     public required Func<byte[], IReadOnlyList<(long Start, long Count)>> Metadata { get; init; }
 
+    /// <summary>Makes checksums right again after damage, so that what lies behind them is reached.</summary>
+    public Action<byte[]>? Seal { get; init; }
+
+    /// <summary>How qemu opens such an image, without the file; null: by the driver's name alone.</summary>
+    public string? PeerOptions { get; init; }
+
+    /// <summary>False where qemu has no such format.</summary>
+    public bool HasPeer { get; init; } = true;
+
     /// <summary>False for formats without structure, where there is nothing to set to extremes.</summary>
     public bool HasFields { get; init; } = true;
 
