@@ -23,6 +23,7 @@ public static class CommandLineReader
         ("check", typeof(CheckArguments)),
         ("create", typeof(CreateArguments)),
         ("convert", typeof(ConvertArguments)),
+        ("amend", typeof(AmendArguments)),
     ];
 
     /// <summary>The verb that the words begin with (else the default), and the words after it.</summary>

@@ -17,6 +17,7 @@ using ImageMount.Formats.Qed;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Tar;
 using ImageMount.Formats.Parallels;
+using ImageMount.Formats.Luks;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Raw;
 using ImageMount.Formats.Vdi;
@@ -50,6 +51,7 @@ public static class Drivers
         new ParallelsDriver(),
         new VhdxDriver(),
         new SplitDriver(),
+        new LuksDriver(),
         new RawDriver(),
 
         // Images inside something else.

@@ -66,8 +66,14 @@ public sealed class PeerComparisonTests(ITestOutputHelper output)
             return other(path, flat) ? null : "its own tool refuses it";
         }
 
+        string key = flat + ".key";
+        File.WriteAllText(key, LuksImages.Passphrase);
+        string[] source = format.PeerOptions is { } options
+            ? ["--object", $"secret,id={LuksImages.SecretId},file={key}", "--image-opts",
+                $"if={options},file.filename={path}"]
+            : ["-f", format.Driver.Name, $"if={path}"];
         PeerResult peer = PeerTool.TryImg(
-            "dd", "-U", "-f", format.Name, "-O", "raw", "bs=1M", $"count={MaxLength >> 20}", $"if={path}", $"of={flat}");
+            ["dd", "-U", "-O", "raw", .. source, "bs=1M", $"count={MaxLength >> 20}", $"of={flat}"]);
         return peer.ExitCode == 0 ? null : peer.Error.Trim();
     }
 
@@ -95,7 +101,7 @@ public sealed class PeerComparisonTests(ITestOutputHelper output)
         try
         {
             await using Graph graph = await TestGraph.Opener.OpenAsync(
-                TestGraph.ForFile(path, format.Name), TestGraph.ReadOnly);
+                TestGraph.ForFile(path, format.Driver.Name), LuksImages.Flags());
             length = graph.Root.Length;
             warned = graph.Warnings.Count > 0;
             if (length > MaxLength)
@@ -105,6 +111,10 @@ public sealed class PeerComparisonTests(ITestOutputHelper output)
 
             ours = new byte[length];
             await graph.Root.ReadAsync(0, ours);
+        }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.LimitExceeded && format.PeerOptions is not null)
+        {
+            return "limit"; // Iterations that qemu would sit out.
         }
         catch (BlockException e)
         {

@@ -32,13 +32,39 @@ public sealed class BackgroundProcess : IDisposable
         }
     }
 
-    /// <summary>Has it mount; when this returns the mount can be used. The answer is its warnings.</summary>
+    /// <summary>
+    /// Has it mount; when this returns the mount can be used. The answer is its warnings. A passphrase that turns out to be
+    /// missing is asked for here, where the terminal is, and the mount is tried once more, by another copy, with it.
+    /// </summary>
     /// <exception cref="CommandException">It could not be mounted.</exception>
     public IReadOnlyList<string> Mount(MountRequest request)
     {
+        ReadyReport report = Send(request);
+        while (!report.IsReady && report.NeedsPassphraseOf is { } what && request.Secrets.TryAsk(what))
+        {
+            using BackgroundProcess another = Begin();
+            report = another.Send(request);
+        }
+
+        return report.IsReady
+            ? report.Warnings
+            : throw new CommandException(report.Error ?? "unknown failure", detail: report.Detail);
+    }
+
+    /// <summary>Lets go of it: with a request it goes on by itself, without one it ends.</summary>
+    public void Dispose()
+    {
+        _process.StandardInput.Dispose();
+        _process.Dispose();
+    }
+
+    private ReadyReport Send(MountRequest request)
+    {
         try
         {
-            _process.StandardInput.BaseStream.Write(CliJson.Write(request));
+            // The command line and the environment of a process are for everybody to see; a pipe is not.
+            using WipedBuffer text = CliJson.Write(request);
+            _process.StandardInput.BaseStream.Write(text.Written.Span);
             _process.StandardInput.Close();
         }
         catch (IOException)
@@ -55,17 +81,7 @@ public sealed class BackgroundProcess : IDisposable
                 $"the background process ended unexpectedly (exit code {_process.ExitCode}); try --foreground");
         }
 
-        ReadyReport report = CliJson.ReadReport(answer.ToArray());
-        return report.IsReady
-            ? report.Warnings
-            : throw new CommandException(report.Error ?? "unknown failure", detail: report.Detail);
-    }
-
-    /// <summary>Lets go of it: with a request it goes on by itself, without one it ends.</summary>
-    public void Dispose()
-    {
-        _process.StandardInput.Dispose();
-        _process.Dispose();
+        return CliJson.ReadReport(answer.ToArray());
     }
 
     private static ProcessStartInfo StartInfo()

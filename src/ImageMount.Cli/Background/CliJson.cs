@@ -1,6 +1,8 @@
 using System.Buffers;
+using System.Security.Cryptography;
 using System.Text.Json;
 using ImageMount.Core.Graph;
+using ImageMount.Core.Secrets;
 using ImageMount.Mounting;
 
 namespace ImageMount.Cli.Background;
@@ -14,7 +16,41 @@ internal static class CliJson
     /// <summary>Largest text that is read.</summary>
     public const int MaxSize = 256 << 10;
 
-    public static byte[] Write(MountRequest request) => Make(json =>
+    /// <summary>Longest request: secrets are large, and larger in base64.</summary>
+    public const int MaxRequest = 64 << 20;
+
+    /// <summary>A request, with its secrets; the buffer is wiped when disposed.</summary>
+    public static WipedBuffer Write(MountRequest request)
+    {
+        var buffer = new WipedBuffer();
+        using var json = new Utf8JsonWriter(buffer);
+        json.WriteStartObject();
+        WriteRequest(json, request);
+        json.WriteStartObject("secrets");
+        foreach (string id in request.Secrets.Ids)
+        {
+            json.WriteBase64String(id, request.Secrets.Get(id).Span);
+        }
+
+        json.WriteEndObject();
+        json.WriteStartObject("answers");
+        foreach ((string what, Secret answer) in request.Secrets.Answers)
+        {
+            json.WriteBase64String(what, answer.Span);
+        }
+
+        json.WriteEndObject();
+        if (request.Secrets.Default is { } passphrase)
+        {
+            json.WriteBase64String("passphrase", passphrase.Span);
+        }
+
+        json.WriteEndObject();
+        json.Flush();
+        return buffer;
+    }
+
+    private static void WriteRequest(Utf8JsonWriter json, MountRequest request)
     {
         ImageRequest image = request.Image;
         json.WriteString("source", image.Source);
@@ -41,9 +77,10 @@ internal static class CliJson
         json.WriteString("pidfile", request.PidFile);
         json.WriteString("log-file", request.LogFile);
         json.WriteBoolean("debug", request.Debug);
-    });
+    }
 
-    public static MountRequest ReadRequest(byte[] text)
+    /// <summary>Reads a request; wiping the text is the caller's business.</summary>
+    public static MountRequest ReadRequest(ReadOnlyMemory<byte> text)
     {
         using JsonDocument document = JsonDocument.Parse(text);
         JsonElement root = document.RootElement;
@@ -76,13 +113,44 @@ internal static class CliJson
             PidFile = root.GetProperty("pidfile").GetString(),
             LogFile = root.GetProperty("log-file").GetString(),
             Debug = root.GetProperty("debug").GetBoolean(),
+            Secrets = ReadSecrets(root),
         };
+    }
+
+    private static SecretStore ReadSecrets(JsonElement root)
+    {
+        var store = new SecretStore();
+        foreach (JsonProperty secret in root.GetProperty("secrets").EnumerateObject())
+        {
+            store.Add(secret.Name, ReadSecret(secret.Value));
+        }
+
+        foreach (JsonProperty answer in root.GetProperty("answers").EnumerateObject())
+        {
+            store.Remember(answer.Name, ReadSecret(answer.Value));
+        }
+
+        if (root.TryGetProperty("passphrase", out JsonElement passphrase))
+        {
+            store.Default = ReadSecret(passphrase);
+        }
+
+        return store;
+    }
+
+    private static Secret ReadSecret(JsonElement value)
+    {
+        byte[] bytes = value.GetBytesFromBase64();
+        var secret = new Secret(bytes);
+        CryptographicOperations.ZeroMemory(bytes);
+        return secret;
     }
 
     public static byte[] Write(ReadyReport report) => Make(json =>
     {
         json.WriteBoolean("ready", report.IsReady);
         json.WriteString("error", report.Error);
+        json.WriteString("needs-passphrase-of", report.NeedsPassphraseOf);
         json.WriteString("detail", report.Detail);
         json.WriteStartArray("warnings");
         foreach (string warning in report.Warnings)
@@ -107,6 +175,7 @@ internal static class CliJson
         {
             IsReady = root.GetProperty("ready").GetBoolean(),
             Error = root.GetProperty("error").GetString(),
+            NeedsPassphraseOf = root.GetProperty("needs-passphrase-of").GetString(),
             Detail = root.GetProperty("detail").GetString(),
             Warnings = warnings,
         };

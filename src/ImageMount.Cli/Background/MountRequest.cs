@@ -1,4 +1,5 @@
 using ImageMount.Core.Graph;
+using ImageMount.Core.Secrets;
 using ImageMount.Mounting;
 
 namespace ImageMount.Cli.Background;
@@ -69,6 +70,9 @@ public sealed record MountRequest
     public string? LogFile { get; init; }
 
     public bool Debug { get; init; }
+
+    /// <summary>Passphrases and keys; owned by whoever made the request.</summary>
+    public SecretStore Secrets { get; init; } = new();
 }
 
 /// <summary>What the background process says once, through its standard output: ready, or why not.</summary>
@@ -77,6 +81,9 @@ public sealed record ReadyReport
     public bool IsReady { get; init; }
 
     public string? Error { get; init; }
+
+    /// <summary>What a passphrase was missing for, when that is why.</summary>
+    public string? NeedsPassphraseOf { get; init; }
 
     /// <summary>Exception text, for --debug.</summary>
     public string? Detail { get; init; }

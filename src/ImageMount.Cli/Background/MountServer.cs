@@ -58,14 +58,14 @@ public sealed class MountServer
             MountRequest request;
             using (var input = new FileStream(new SafeFileHandle(0, ownsHandle: false), FileAccess.Read, bufferSize: 0))
             {
-                using var text = new MemoryStream();
-                input.CopyTo(text);
-                if (text.Length == 0)
+                using var text = new WipedBuffer();
+                text.ReadAll(input, CliJson.MaxRequest);
+                if (text.Written.Length == 0)
                 {
                     return ExitCode.Usage; // The command line was wrong, and whoever read it has said so.
                 }
 
-                request = CliJson.ReadRequest(text.ToArray());
+                request = CliJson.ReadRequest(text.Written);
             }
 
             server = new MountServer(request, StateDirectory.Default, isForeground: false);
@@ -84,6 +84,7 @@ public sealed class MountServer
                 Error = e is CommandException or BlockException or FuseMountException
                     ? (e as BlockException)?.Describe() ?? e.Message
                     : $"{e.Message} ({e.GetType().Name}; --debug shows details)",
+                NeedsPassphraseOf = server?._request.Secrets.Unanswered,
                 Detail = e.ToString(),
             });
             return ExitCode.Failed;
@@ -125,6 +126,7 @@ public sealed class MountServer
         _isReady = true;
         ready();
         string? failure = await ServeAsync(mount, graph, stop.MustEnd).ConfigureAwait(false);
+        _request.Secrets.Dispose();
         place.Restore();
         Finish(failure);
         return failure is null ? ExitCode.Done : ExitCode.Failed;
@@ -139,6 +141,7 @@ public sealed class MountServer
             WriteThrough = _request.Cache.EveryWriteIsDurable(),
             IgnoreFlush = _request.Cache.IgnoresFlush(),
             Discard = _request.Discard,
+            Secrets = _request.Secrets,
         };
         return await ImageOpening.OpenAsync(_request.Image, flags).ConfigureAwait(false);
     }
@@ -279,7 +282,10 @@ public sealed class MountServer
     {
         CommandException => e,
         FuseMountException => new CommandException(e.Message, e),
-        BlockException { Kind: BlockErrorKind.PermissionDenied or BlockErrorKind.ReadOnly } when !_request.ReadOnly =>
+        BlockException { Kind: BlockErrorKind.ReadOnly } or BlockException
+        {
+            Kind: BlockErrorKind.PermissionDenied, Errno: not 0, // A wrong passphrase is no better for looking.
+        } when !_request.ReadOnly =>
             new CommandException(Messages.Because("cannot mount", e).TrimEnd('.') + ". To only look: --read-only", e),
         BlockException => new CommandException(Messages.Because("cannot mount", e), e),
         _ => e,

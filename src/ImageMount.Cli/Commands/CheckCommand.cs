@@ -5,6 +5,7 @@ using ImageMount.Cli.Output;
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Info;
+using ImageMount.Core.Secrets;
 using ImageMount.Mounting.Reports;
 
 namespace ImageMount.Cli.Commands;
@@ -19,7 +20,9 @@ internal static class CheckCommand
         bool json = Arguments.WantsJson(arguments.Json, arguments.Output);
 
         // The structure of one image is checked; its parents need not even be there.
-        await using Graph graph = await ImageOpening.OpenAsync(request, new OpenFlags { NoBacking = true })
+        using SecretStore secrets = SecretArguments.Read(arguments, mayAsk: false);
+        await using Graph graph = await ImageOpening.OpenAsync(
+            request, new OpenFlags { NoBacking = true, Secrets = secrets, AllowLocked = true })
             .ConfigureAwait(false);
         BlockNode image = graph.Image;
         if (image.Device is not ICheckable checkable)

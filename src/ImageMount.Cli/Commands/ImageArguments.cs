@@ -24,6 +24,16 @@ public abstract class ImageArguments
     [Option("allow-external", HelpText = "The image may refer to files outside its own directory.")]
     public bool AllowExternal { get; set; }
 
+    [Option(
+        "object", Separator = '\x1f', MetaValue = "secret,id=ID,file=FILE",
+        HelpText = "A passphrase or key that options refer to by its id; may be given several times.")]
+    public IEnumerable<string> Objects { get; set; } = [];
+
+    [Option(
+        "passphrase-file", MetaValue = "FILE",
+        HelpText = "Passphrase of encrypted images, without the line end at its end; else a terminal is asked.")]
+    public string? PassphraseFile { get; set; }
+
     [Option("offset", MetaValue = "BYTES", HelpText = "Where the disk begins in the image (suffixes k, M, G, T).")]
     public string? Offset { get; set; }
 

@@ -4,6 +4,7 @@ using ImageMount.Cli.Background;
 using ImageMount.Cli.Output;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Info;
+using ImageMount.Core.Secrets;
 using ImageMount.Mounting.Partitions;
 using ImageMount.Mounting.Reports;
 
@@ -17,7 +18,11 @@ internal static class InfoCommand
         ImageRequest request = Arguments.Image(arguments, "info");
         Arguments.NoMore(arguments.Rest, "info");
         bool json = Arguments.WantsJson(arguments.Json, arguments.Output);
-        await using Graph graph = await ImageOpening.OpenAsync(request, new OpenFlags()).ConfigureAwait(false);
+
+        // What an image is can be told without its passphrase; what partitions it has cannot.
+        using SecretStore secrets = SecretArguments.Read(arguments, mayAsk: false);
+        await using Graph graph = await ImageOpening.OpenAsync(
+            request, new OpenFlags { Secrets = secrets, AllowLocked = true }).ConfigureAwait(false);
         IReadOnlyList<DeviceInfo> chain = arguments.BackingChain
             ? await InfoReport.DescribeChainAsync(graph.Image, CancellationToken.None).ConfigureAwait(false)
             : [await InfoReport.DescribeAsync(graph.Image, CancellationToken.None).ConfigureAwait(false)];
@@ -32,13 +37,19 @@ internal static class InfoCommand
             return ExitCode.Done;
         }
 
-        PartitionTable table = await PartitionScanner.ScanAsync(graph.Root).ConfigureAwait(false);
+        bool isLocked = secrets.IsEmpty && chain.Any(info => info.Encrypted is true);
+        PartitionTable? table = isLocked ? null
+            : await PartitionScanner.ScanAsync(graph.Root).ConfigureAwait(false);
         foreach (DeviceInfo info in chain)
         {
             WriteFacts(info);
         }
 
-        WritePartitions(table);
+        if (table is not null)
+        {
+            WritePartitions(table);
+        }
+
         return ExitCode.Done;
     }
 

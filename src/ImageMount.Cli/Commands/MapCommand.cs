@@ -2,6 +2,7 @@ using System.Globalization;
 using ImageMount.Cli.Background;
 using ImageMount.Cli.Output;
 using ImageMount.Core.Graph;
+using ImageMount.Core.Secrets;
 using ImageMount.Mounting.Reports;
 
 namespace ImageMount.Cli.Commands;
@@ -16,7 +17,9 @@ internal static class MapCommand
         bool json = Arguments.WantsJson(arguments.Json, arguments.Output);
         long start = Arguments.Bytes(arguments.Start, "start-offset") ?? 0;
         long length = Arguments.Bytes(arguments.MaxLength, "max-length") ?? long.MaxValue;
-        await using Graph graph = await ImageOpening.OpenAsync(request, new OpenFlags()).ConfigureAwait(false);
+        using SecretStore secrets = SecretArguments.Read(arguments, mayAsk: true);
+        await using Graph graph = await ImageOpening.OpenAsync(request, new OpenFlags { Secrets = secrets })
+            .ConfigureAwait(false);
         foreach (string warning in graph.Warnings)
         {
             Messages.Warn(warning);

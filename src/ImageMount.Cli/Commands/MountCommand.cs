@@ -3,6 +3,7 @@ using ImageMount.Cli.Background;
 using ImageMount.Cli.Output;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Options;
+using ImageMount.Core.Secrets;
 using ImageMount.Fuse;
 using ImageMount.Mounting;
 
@@ -33,6 +34,8 @@ internal static class MountCommand
             words.Contains("--foreground") ? null : BackgroundProcess.Begin();
         MountArguments arguments = CommandLineReader.Parse<MountArguments>(words);
         MountRequest request = Prepare(arguments);
+        using SecretStore secrets = SecretArguments.Read(arguments, mayAsk: true);
+        request = request with { Secrets = secrets };
         try
         {
             if (arguments.Foreground || background is null)

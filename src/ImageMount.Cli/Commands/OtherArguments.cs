@@ -76,6 +76,23 @@ public sealed class CheckArguments : ImageArguments
     public bool Quiet { get; set; }
 }
 
+/// <summary>`imgmount amend SOURCE`.</summary>
+[Verb("amend", HelpText = "Add and remove passphrases of an encrypted image.")]
+public sealed class AmendArguments : ImageArguments
+{
+    [Value(1, Hidden = true)]
+    public IEnumerable<string> Rest { get; set; } = [];
+
+    [Option(
+        'o', Separator = '\x1f', MetaValue = "OPTIONS",
+        HelpText = "state=active,new-secret=ID[,keyslot=N] or state=inactive,old-secret=ID|keyslot=N; qcow2: "
+            + "encrypt.state=... and so on.")]
+    public IEnumerable<string> Options { get; set; } = [];
+
+    [Option("force", HelpText = "Also remove the last passphrase: the image can never be read again.")]
+    public bool Force { get; set; }
+}
+
 /// <summary>`imgmount list`.</summary>
 [Verb("list", HelpText = "Show what is mounted.")]
 public sealed class ListArguments

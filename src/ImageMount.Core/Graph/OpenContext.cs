@@ -41,6 +41,15 @@ public sealed record OpenFlags
 
     /// <summary>Passphrases and keys that drivers may ask for; owned by whoever opens the graph.</summary>
     public Secrets.SecretStore Secrets { get; init; } = new();
+
+    /// <summary>
+    /// An encrypted image may be opened without its passphrase, to look at its metadata: reading its payload fails then.
+    /// </summary>
+    public bool AllowLocked { get; init; }
+
+    /// <summary>True when an encrypted image stays locked, because nobody gave or can be asked for a passphrase.</summary>
+    /// <param name="secretId">Id that options name, or null.</param>
+    public bool StaysLocked(string? secretId) => AllowLocked && secretId is null && Secrets.IsEmpty;
 }
 
 /// <summary>How far a driver is that has to read a file through before it can open it.</summary>

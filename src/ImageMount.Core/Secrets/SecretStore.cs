@@ -28,7 +28,7 @@ public sealed class SecretStore : IDisposable
         {
             lock (_lock)
             {
-                return _byId.Count == 0 && Default is null && Ask is null;
+                return _byId.Count == 0 && _asked.Count == 0 && Default is null && Ask is null;
             }
         }
     }
@@ -42,6 +42,45 @@ public sealed class SecretStore : IDisposable
             {
                 return [.. _byId.Keys.Order(StringComparer.Ordinal)];
             }
+        }
+    }
+
+    /// <summary>What a passphrase was wanted for when nobody could be asked; null when that has not happened.</summary>
+    public string? Unanswered { get; private set; }
+
+    /// <summary>What was answered so far, for passing it on; the secrets stay the store's.</summary>
+    public IReadOnlyList<(string What, Secret Answer)> Answers
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return [.. _asked.Select(pair => (pair.Key, pair.Value))];
+            }
+        }
+    }
+
+    /// <summary>Keeps an answer that was given elsewhere; the store owns it from here on.</summary>
+    public void Remember(string what, Secret answer)
+    {
+        lock (_lock)
+        {
+            _asked.Add(what, answer);
+        }
+    }
+
+    /// <summary>Asks a person now; false when there is nobody, or no new answer.</summary>
+    public bool TryAsk(string what)
+    {
+        lock (_lock)
+        {
+            if (Default is not null || _asked.ContainsKey(what) || Ask?.Invoke(what) is not { } answer)
+            {
+                return false;
+            }
+
+            _asked.Add(what, answer);
+            return true;
         }
     }
 
@@ -106,6 +145,8 @@ public sealed class SecretStore : IDisposable
                 _asked.Add(what, answer);
                 return answer;
             }
+
+            Unanswered = what;
         }
 
         throw new BlockException(BlockErrorKind.PermissionDenied, "the image is encrypted and no passphrase is given")

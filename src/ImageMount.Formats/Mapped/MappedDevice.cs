@@ -26,6 +26,12 @@ public abstract class MappedDevice : BlockDevice
     /// </summary>
     protected DecodedUnitCache Decoded { get; }
 
+    /// <summary>
+    /// How stored payload is encrypted; null where it is not. A device that sets it asks for requests that are aligned
+    /// to <see cref="PayloadCipher.Sector"/>, and its map answers with runs and leases that are.
+    /// </summary>
+    protected PayloadCipher? Cipher { get; init; }
+
     /// <summary>The tables.</summary>
     protected abstract IExtentMap Map { get; }
 
@@ -151,6 +157,10 @@ public abstract class MappedDevice : BlockDevice
             MappedRun run = await Map.LookupAsync(offset, count, cancellationToken).ConfigureAwait(false);
             switch (run.Kind)
             {
+                case RunKind.Data or RunKind.Zero when run.IsAllocated && Cipher is not null:
+                    // What is at the place in the file is not what the disk holds.
+                    return new BlockExtent(
+                        run.Length, ExtentFlags.Present | (run.Kind == RunKind.Data ? ExtentFlags.Data : ExtentFlags.Zero));
                 case RunKind.Data:
                     return new BlockExtent(
                         run.Length, ExtentFlags.Data | ExtentFlags.Present | ExtentFlags.HostOffset, 0,
@@ -215,7 +225,7 @@ public abstract class MappedDevice : BlockDevice
             MappedRun run = lookup.Result;
             if (run.Kind == RunKind.Data && run.Length >= buffer.Length)
             {
-                return run.Source!.ReadAsync(run.HostOffset, buffer, cancellationToken);
+                return ReadDataAsync(run, offset, buffer, cancellationToken);
             }
 
             lookup = new ValueTask<MappedRun>(run);
@@ -236,7 +246,7 @@ public abstract class MappedDevice : BlockDevice
             switch (run.Kind)
             {
                 case RunKind.Data:
-                    await run.Source!.ReadAsync(run.HostOffset, part, cancellationToken).ConfigureAwait(false);
+                    await ReadDataAsync(run, offset, part, cancellationToken).ConfigureAwait(false);
                     break;
                 case RunKind.Zero:
                     part.Span.Clear();
@@ -258,6 +268,30 @@ public abstract class MappedDevice : BlockDevice
 
             lookup = Map.LookupAsync(offset, buffer.Length, cancellationToken);
         }
+    }
+
+    private ValueTask ReadDataAsync(in MappedRun run, long offset, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        ValueTask read = run.Source!.ReadAsync(run.HostOffset, buffer, cancellationToken);
+        if (Cipher is not { } cipher)
+        {
+            return read;
+        }
+
+        if (!read.IsCompletedSuccessfully)
+        {
+            return DecryptAfterAsync(read, cipher, offset, run.HostOffset, buffer);
+        }
+
+        cipher.Decrypt(offset, run.HostOffset, buffer.Span);
+        return default;
+    }
+
+    private static async ValueTask DecryptAfterAsync(
+        ValueTask read, PayloadCipher cipher, long offset, long hostOffset, Memory<byte> buffer)
+    {
+        await read.ConfigureAwait(false);
+        cipher.Decrypt(offset, hostOffset, buffer.Span);
     }
 
     private async ValueTask ReadParentAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
@@ -295,7 +329,7 @@ public abstract class MappedDevice : BlockDevice
             WriteTarget target = prepare.Result;
             if (target.Lease is null && target.Length >= buffer.Length)
             {
-                return target.Node.WriteAsync(target.HostOffset, buffer, WriteFlags.None, cancellationToken);
+                return WriteDataAsync(target.Node, target.HostOffset, offset, buffer, cancellationToken);
             }
 
             prepare = new ValueTask<WriteTarget>(target);
@@ -314,7 +348,7 @@ public abstract class MappedDevice : BlockDevice
             int count = (int)Math.Min(target.Length, buffer.Length);
             if (target.Lease is null)
             {
-                await target.Node.WriteAsync(target.HostOffset, buffer[..count], WriteFlags.None, cancellationToken)
+                await WriteDataAsync(target.Node, target.HostOffset, offset, buffer[..count], cancellationToken)
                     .ConfigureAwait(false);
             }
             else
@@ -333,6 +367,30 @@ public abstract class MappedDevice : BlockDevice
         }
     }
 
+    private ValueTask WriteDataAsync(
+        BlockNode node, long hostOffset, long offset, ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken) =>
+        Cipher is null
+            ? node.WriteAsync(hostOffset, buffer, WriteFlags.None, cancellationToken)
+            : WriteEncryptedAsync(Cipher, node, hostOffset, offset, buffer, cancellationToken);
+
+    private static async ValueTask WriteEncryptedAsync(
+        PayloadCipher cipher, BlockNode node, long hostOffset, long offset, ReadOnlyMemory<byte> buffer,
+        CancellationToken cancellationToken)
+    {
+        const int MaxStep = 1 << 20;
+        while (!buffer.IsEmpty)
+        {
+            int count = Math.Min(buffer.Length, MaxStep);
+            using BufferLease bounce = BufferPool.Shared.Rent(count);
+            buffer[..count].CopyTo(bounce.Memory);
+            cipher.Encrypt(offset, hostOffset, bounce.Span);
+            await node.WriteAsync(hostOffset, bounce.Memory, WriteFlags.None, cancellationToken).ConfigureAwait(false);
+            offset += count;
+            hostOffset += count;
+            buffer = buffer[count..];
+        }
+    }
+
     /// <summary>Fills reserved space: old bytes before and after, new bytes between; then publishes it.</summary>
     private async ValueTask WriteLeaseAsync(
         WriteTarget target, long offset, ReadOnlyMemory<byte> payload, CancellationToken cancellationToken)
@@ -342,8 +400,8 @@ public abstract class MappedDevice : BlockDevice
         {
             long end = offset + payload.Length;
             await WriteEdgeAsync(target.Node, lease, lease.GuestStart, offset, cancellationToken).ConfigureAwait(false);
-            await target.Node.WriteAsync(
-                lease.HostStart + (offset - lease.GuestStart), payload, WriteFlags.None, cancellationToken)
+            await WriteDataAsync(
+                target.Node, lease.HostStart + (offset - lease.GuestStart), offset, payload, cancellationToken)
                 .ConfigureAwait(false);
             await WriteEdgeAsync(target.Node, lease, end, lease.GuestEnd, cancellationToken).ConfigureAwait(false);
         }
@@ -360,9 +418,12 @@ public abstract class MappedDevice : BlockDevice
         BlockNode node, WriteLease lease, long from, long to, CancellationToken cancellationToken)
     {
         const int MaxStep = 2 << 20;
+
+        // Space that reads as zeroes does not hold the zeroes of an encrypted disk.
+        bool skipsZeroes = lease.HostReadsZero && Cipher is null;
         while (from < to)
         {
-            if (lease.HostReadsZero)
+            if (skipsZeroes)
             {
                 // Known to be zero on both sides: not even looked at.
                 BlockExtent extent = from >= Length
@@ -380,10 +441,10 @@ public abstract class MappedDevice : BlockDevice
             using BufferLease edge = BufferPool.Shared.Rent(step);
             await ReadRunsAsync(from, edge.Memory[..inside], cancellationToken).ConfigureAwait(false);
             edge.Span[inside..].Clear();
-            if (!lease.HostReadsZero || edge.Span.ContainsAnyExcept((byte)0))
+            if (!skipsZeroes || edge.Span.ContainsAnyExcept((byte)0))
             {
-                await node.WriteAsync(
-                    lease.HostStart + (from - lease.GuestStart), edge.Memory, WriteFlags.None, cancellationToken)
+                await WriteDataAsync(
+                    node, lease.HostStart + (from - lease.GuestStart), from, edge.Memory, cancellationToken)
                     .ConfigureAwait(false);
             }
 

@@ -43,6 +43,7 @@ public static class Qcow2Check
         var directories = new Qcow2CheckDirectories(context);
         var tables = new Qcow2CheckTables(context, refcounts);
         context.AddReferences(0, facts.ClusterSize, ClusterUse.Header);
+        context.AddReferences(facts.EncryptionOffset, facts.EncryptionLength, ClusterUse.EncryptionHeader);
         await refcounts.LoadAsync(cancellationToken).ConfigureAwait(false);
         List<CheckedSnapshot> snapshots = await directories.ReadSnapshotsAsync(cancellationToken).ConfigureAwait(false);
 

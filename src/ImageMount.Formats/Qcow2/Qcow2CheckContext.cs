@@ -111,6 +111,7 @@ internal sealed class Qcow2CheckContext(Qcow2CheckFacts facts, BlockNode file)
         ClusterUse.BitmapData => "bitmap data",
         ClusterUse.GuestData => "guest data",
         ClusterUse.CompressedData => "compressed data",
+        ClusterUse.EncryptionHeader => "encryption header",
         _ => string.Join(" and ", Enum.GetValues<ClusterUse>().Where(u => u != 0 && use.HasFlag(u)).Select(Name)),
     };
 }

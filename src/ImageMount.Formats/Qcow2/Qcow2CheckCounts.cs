@@ -19,6 +19,7 @@ internal enum ClusterUse : ushort
     BitmapData = 256,
     GuestData = 512,
     CompressedData = 1024,
+    EncryptionHeader = 2048,
 }
 
 /// <summary>

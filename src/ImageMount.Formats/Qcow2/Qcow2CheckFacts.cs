@@ -42,6 +42,12 @@ internal sealed record Qcow2CheckFacts
 
     public required long BitmapDirectorySize { get; init; }
 
+    /// <summary>0 without a LUKS header.</summary>
+    public required long EncryptionOffset { get; init; }
+
+    /// <summary>Bytes of the LUKS header and its key material.</summary>
+    public required long EncryptionLength { get; init; }
+
     public int ClusterSize => 1 << ClusterBits;
 
     /// <summary>Bytes of an L2 entry.</summary>
@@ -65,6 +71,8 @@ internal sealed record Qcow2CheckFacts
             RefcountTableOffset = header.RefcountTableOffset,
             RefcountTableClusters = header.RefcountTableClusters,
             SnapshotsOffset = header.SnapshotsOffset,
+            EncryptionOffset = (long)(header.Encryption?.Offset.Value ?? 0),
+            EncryptionLength = (long)(header.Encryption?.Length.Value ?? 0),
             SnapshotCount = header.SnapshotCount,
             BitmapCount = bitmaps.Count,
             BitmapDirectoryOffset = (long)Math.Min(bitmaps.DirectoryOffset, long.MaxValue),

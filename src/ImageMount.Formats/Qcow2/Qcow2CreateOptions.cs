@@ -1,4 +1,6 @@
 using ImageMount.Core.Options;
+using ImageMount.Formats.Crypto;
+using ImageMount.Formats.Luks;
 
 namespace ImageMount.Formats.Qcow2;
 
@@ -48,4 +50,45 @@ public sealed record Qcow2CreateOptions
     /// <summary>Compression of compressed clusters.</summary>
     [Option("compression_type", "Compression of compressed clusters: zlib or zstd.")]
     public string CompressionType { get; init; } = "zlib";
+
+    /// <summary>How the payload is encrypted.</summary>
+    [Option("encrypt.format", "Encrypt the payload: luks, or the older, weak aes.")]
+    public Qcow2EncryptionFormat? EncryptFormat { get; init; }
+
+    /// <summary>The older spelling of that.</summary>
+    [Option("encryption", "The same as encrypt.format=aes.")]
+    public bool Encryption { get; init; }
+
+    /// <summary>Id of the passphrase.</summary>
+    [Option("encrypt.key-secret", "Id of the secret that holds the passphrase.")]
+    public string? EncryptKeySecret { get; init; }
+
+    /// <summary>Cipher.</summary>
+    [Option("encrypt.cipher-alg", "Cipher, with the bits of its key.")]
+    public LuksCipher EncryptCipher { get; init; } = LuksCipher.Aes256;
+
+    /// <summary>Mode.</summary>
+    [Option("encrypt.cipher-mode", "Mode of the cipher.")]
+    public CipherMode EncryptMode { get; init; } = CipherMode.Xts;
+
+    /// <summary>Initialisation vectors.</summary>
+    [Option("encrypt.ivgen-alg", "How initialisation vectors are made.")]
+    public LuksIv EncryptIv { get; init; } = LuksIv.Plain64;
+
+    /// <summary>Hash for essiv.</summary>
+    [Option("encrypt.ivgen-hash-alg", "Hash of the key for essiv.")]
+    public LuksHash EncryptIvHash { get; init; } = LuksHash.Sha256;
+
+    /// <summary>Hash for keys.</summary>
+    [Option("encrypt.hash-alg", "Hash for key derivation, key splitting and digest.")]
+    public LuksHash EncryptHash { get; init; } = LuksHash.Sha256;
+
+    /// <summary>Time to unlock.</summary>
+    [Option("encrypt.iter-time", "How long unlocking may take on this machine, ms.", Min = 1, Max = 60_000)]
+    public int EncryptIterTimeMs { get; init; } = 2000;
+
+    /// <summary>Exact iterations.</summary>
+    [Option(
+        "encrypt.pbkdf-force-iterations", "Exactly so many iterations, whatever the time.", Min = 1000, Max = 8 << 20)]
+    public int? EncryptIterations { get; init; }
 }

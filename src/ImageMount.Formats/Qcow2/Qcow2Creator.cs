@@ -5,6 +5,7 @@ using System.Text;
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Memory;
+using ImageMount.Formats.Luks;
 using ImageMount.Formats.Mapped.Codecs;
 
 namespace ImageMount.Formats.Qcow2;
@@ -20,18 +21,31 @@ public static class Qcow2Creator
     /// <param name="options">What it is to be like.</param>
     /// <param name="dataFile">The data file, when the options name one. What it holds is lost.</param>
     /// <param name="cancellationToken">Stops it; what is there then is not an image.</param>
+    /// <param name="encryption">How the payload is encrypted, when the options say that it is.</param>
     /// <exception cref="BlockException">InvalidArgument: the options contradict each other.</exception>
     public static async ValueTask CreateAsync(
-        BlockNode file, Qcow2CreateOptions options, BlockNode? dataFile, CancellationToken cancellationToken)
+        BlockNode file, Qcow2CreateOptions options, BlockNode? dataFile, CancellationToken cancellationToken,
+        Qcow2NewEncryption? encryption = null)
     {
         int version = CheckOptions(options, dataFile);
         var geometry = new Qcow2Geometry(
             BitOperations.Log2((uint)options.ClusterSize), BitOperations.Log2((uint)options.RefcountBits),
             options.ExtendedL2);
-        Layout layout = Plan(geometry, options.Size);
-        byte[] header = MakeHeader(options, version, geometry, layout);
+        Require(
+            encryption is not null == (options.EncryptFormat is not null || options.Encryption),
+            "encrypt.format and the key come together");
+        Require(encryption is null || options.Size % 512 == 0, "an encrypted disk is a multiple of 512 bytes long");
+        Require(encryption is null || !options.DataFileRaw, "data_file_raw and encryption exclude each other");
+        Layout layout = Plan(geometry, options.Size, geometry.ClustersFor(encryption?.Length ?? 0));
+        byte[] header = MakeHeader(options, version, geometry, layout, encryption);
         await PrepareAsync(file, layout.Clusters << geometry.ClusterBits, cancellationToken).ConfigureAwait(false);
         await WriteRefcountsAsync(file, geometry, layout, cancellationToken).ConfigureAwait(false);
+        if (encryption?.Luks is { } luks)
+        {
+            var area = new LuksArea(file, layout.EncryptionStart << geometry.ClusterBits, encryption.Length);
+            await luks.WriteAsync(area, cancellationToken).ConfigureAwait(false);
+        }
+
         await file.FlushAsync(cancellationToken).ConfigureAwait(false);
         await file.WriteAsync(0, header, WriteFlags.None, cancellationToken).ConfigureAwait(false);
         await file.FlushAsync(cancellationToken).ConfigureAwait(false);
@@ -78,7 +92,7 @@ public static class Qcow2Creator
         return version;
     }
 
-    private static Layout Plan(Qcow2Geometry geometry, long size)
+    private static Layout Plan(Qcow2Geometry geometry, long size, long encryption)
     {
         long entries = Math.Max(1, geometry.L1EntriesFor(size)); // A table of nothing would have no place to be.
         Require(entries <= Qcow2Layout.MaxL1Bytes / 8, "the disk is too large for its cluster size");
@@ -87,19 +101,20 @@ public static class Qcow2Creator
         long table = 1;
         while (true)
         {
-            long clusters = 1 + table + blocks + l1;
+            long clusters = 1 + table + blocks + l1 + encryption;
             long neededBlocks = (clusters - 1 >> geometry.RefcountBlockBits) + 1;
             long neededTable = geometry.ClustersFor(neededBlocks * 8);
             if (neededBlocks == blocks && neededTable == table)
             {
-                return new Layout((int)table, (int)blocks, (int)entries, clusters);
+                return new Layout((int)table, (int)blocks, (int)entries, clusters, clusters - encryption);
             }
 
             blocks = Math.Max(blocks, neededBlocks);
             table = Math.Max(table, neededTable);
             if (blocks > neededBlocks || table > neededTable)
             {
-                return new Layout((int)table, (int)blocks, (int)entries, 1 + table + blocks + l1);
+                clusters = 1 + table + blocks + l1 + encryption;
+                return new Layout((int)table, (int)blocks, (int)entries, clusters, clusters - encryption);
             }
         }
     }
@@ -154,7 +169,8 @@ public static class Qcow2Creator
         }
     }
 
-    private static byte[] MakeHeader(Qcow2CreateOptions o, int version, Qcow2Geometry g, Layout layout)
+    private static byte[] MakeHeader(
+        Qcow2CreateOptions o, int version, Qcow2Geometry g, Layout layout, Qcow2NewEncryption? encryption)
     {
         var extensions = new MemoryStream();
         if (o.BackingFormat is not null)
@@ -165,6 +181,18 @@ public static class Qcow2Creator
         if (o.DataFile is not null)
         {
             AddExtension(extensions, Qcow2Layout.ExtensionDataFile, Encoding.UTF8.GetBytes(o.DataFile));
+        }
+
+        if (encryption?.Luks is not null)
+        {
+            var place = new Qcow2EncryptionExtension
+            {
+                Offset = (ulong)layout.EncryptionStart << g.ClusterBits,
+                Length = (ulong)encryption.Length,
+            };
+            AddExtension(
+                extensions, Qcow2Layout.ExtensionEncryption,
+                MemoryMarshal.AsBytes(new ReadOnlySpan<Qcow2EncryptionExtension>(in place)));
         }
 
         byte[] backing = Encoding.UTF8.GetBytes(o.BackingFile ?? "");
@@ -180,15 +208,17 @@ public static class Qcow2Creator
         int backingOffset = headerLength + (int)extensions.Length;
         Require(backingOffset + backing.Length <= g.ClusterSize, "the names do not fit in the first cluster");
         var header = new byte[backingOffset + backing.Length];
-        WriteFixed(header, o, version, g, layout, backing.Length == 0 ? 0 : backingOffset, backing.Length);
+        WriteFixed(
+            header, o, version, g, layout, encryption?.Method ?? 0, backing.Length == 0 ? 0 : backingOffset,
+            backing.Length);
         extensions.ToArray().CopyTo(header.AsSpan(headerLength));
         backing.CopyTo(header.AsSpan(backingOffset));
         return header;
     }
 
     private static void WriteFixed(
-        Span<byte> header, Qcow2CreateOptions o, int version, Qcow2Geometry g, Layout layout, int backingOffset,
-        int backingLength)
+        Span<byte> header, Qcow2CreateOptions o, int version, Qcow2Geometry g, Layout layout, uint cryptMethod,
+        int backingOffset, int backingLength)
     {
         var v2 = new Qcow2HeaderV2
         {
@@ -198,6 +228,7 @@ public static class Qcow2Creator
             BackingFileSize = (uint)backingLength,
             ClusterBits = (uint)g.ClusterBits,
             Size = (ulong)o.Size,
+            CryptMethod = cryptMethod,
             L1Size = (uint)layout.L1Entries,
             L1TableOffset = (ulong)(1 + layout.TableClusters + layout.Blocks) << g.ClusterBits,
             RefcountTableOffset = (ulong)g.ClusterSize,
@@ -278,6 +309,7 @@ public static class Qcow2Creator
 
     private static BlockException Wrong(string what) => new(BlockErrorKind.InvalidArgument, what);
 
-    /// <summary>Clusters: header, refcount table, refcount blocks, L1 table.</summary>
-    private readonly record struct Layout(int TableClusters, int Blocks, int L1Entries, long Clusters);
+    /// <summary>Clusters: header, refcount table, refcount blocks, L1 table, encryption header.</summary>
+    private readonly record struct Layout(
+        int TableClusters, int Blocks, int L1Entries, long Clusters, long EncryptionStart);
 }

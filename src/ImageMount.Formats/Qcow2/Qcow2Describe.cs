@@ -34,6 +34,7 @@ internal static class Qcow2Describe
         if (header.Version == 2)
         {
             Say("refcount-bits", 16L);
+            SayEncryption(image, Say);
             return;
         }
 
@@ -54,8 +55,17 @@ internal static class Qcow2Describe
             Say("data-file-raw", header.IsDataFileRaw);
         }
 
+        SayEncryption(image, Say);
         Say("corrupt", (header.Incompatible & Qcow2Incompatible.Corrupt) != 0);
         Say("extended-l2", header.Geometry.ExtendedL2);
+    }
+
+    private static void SayEncryption(Qcow2Image image, Action<string, object> say)
+    {
+        if (image.Encryption is { } encryption)
+        {
+            say("encrypt", new Dictionary<string, object>(encryption.Facts()));
+        }
     }
 
     private static object Describe(Qcow2Bitmap bitmap)

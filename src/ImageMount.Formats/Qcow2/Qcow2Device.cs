@@ -1,12 +1,13 @@
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Info;
+using ImageMount.Core.Secrets;
 using ImageMount.Formats.Mapped;
 
 namespace ImageMount.Formats.Qcow2;
 
 /// <summary>An open qcow2 image: the payload engine with this format's tables, snapshots and facts.</summary>
-public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
+public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable, IAmendable
 {
     private readonly Qcow2Image _image;
     private readonly Qcow2Map _map;
@@ -22,6 +23,7 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
         Func<string, string> resolve)
     {
         _image = image;
+        Cipher = image.Encryption?.Cipher;
         _map = map;
         _resolve = resolve;
         _snapshots = snapshots;
@@ -44,8 +46,10 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
                 | BlockCapabilities.Resize;
 
     /// <inheritdoc/>
-    public override BlockLimits Limits =>
-        BlockLimits.Default with { OptimalTransfer = _image.Geometry.ClusterSize };
+    public override BlockLimits Limits => _image.Limits;
+
+    /// <inheritdoc/>
+    public Type AmendOptionsType => typeof(Qcow2AmendOptions);
 
     /// <summary>The header as it was when the image was opened.</summary>
     public Qcow2Header Header => _image.Header;
@@ -121,6 +125,7 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
     public override async ValueTask CloseAsync()
     {
         await base.CloseAsync().ConfigureAwait(false);
+        using Qcow2Encryption? encryption = _image.Encryption; // Keys go, whatever else fails.
         if (_writer is not { Session.HasBegun: true })
         {
             return;
@@ -131,6 +136,25 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
         {
             await TrimAsync().ConfigureAwait(false);
         }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask AmendAsync(
+        object options, SecretStore secrets, bool force, CancellationToken cancellationToken)
+    {
+        if (_writer is null)
+        {
+            throw new BlockException(BlockErrorKind.ReadOnly, "the image is open for reading only");
+        }
+
+        if (_image.Encryption is not { } encryption)
+        {
+            throw new BlockException(BlockErrorKind.InvalidArgument, "the image is not encrypted");
+        }
+
+        await _writer.Session.BeginAsync().ConfigureAwait(false);
+        await encryption.AmendAsync(((Qcow2AmendOptions)options).ToLuks(), secrets, force, cancellationToken)
+            .ConfigureAwait(false);
     }
 
     internal static async ValueTask<Qcow2Device> OpenAsync(
@@ -153,7 +177,7 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable
             await device.OpenForWritingAsync(flags, options, tableBytes, cancellationToken).ConfigureAwait(false);
         }
 
-        device._isHostFile = header.IsDataFileRaw && await device.MayExposeDataFileAsync(cancellationToken)
+        device._isHostFile = header.IsDataFileRaw && header.CryptMethod == 0 && await device.MayExposeDataFileAsync(cancellationToken)
             .ConfigureAwait(false);
         return device;
     }

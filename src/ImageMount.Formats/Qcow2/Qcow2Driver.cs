@@ -35,20 +35,23 @@ public sealed class Qcow2Driver : BlockDriver<Qcow2Options>
             .ConfigureAwait(false);
         BlockNode? backing = await OpenBackingAsync(context, header, cancellationToken).ConfigureAwait(false);
         IUnitDecoder decoder = header.CompressionType == 1 ? ZstdDecoder.Instance : DeflateDecoder.Instance;
-        var image = new Qcow2Image(file, dataFile, backing, header, decoder, options);
-        return await Qcow2Device.OpenAsync(image, context.Flags, options, context.ResolveReference, cancellationToken)
+        Qcow2Encryption? encryption = await Qcow2Encryption.OpenAsync(context, file, header, options, cancellationToken)
             .ConfigureAwait(false);
+        try
+        {
+            var image = new Qcow2Image(file, dataFile, backing, header, decoder, options) { Encryption = encryption };
+            return await Qcow2Device.OpenAsync(
+                image, context.Flags, options, context.ResolveReference, cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            encryption?.Dispose();
+            throw;
+        }
     }
 
     private static void CheckOpenable(Qcow2Header header, bool writable, OpenContext context)
     {
-        if (header.CryptMethod != 0)
-        {
-            throw BlockException.Unsupported(
-                $"the payload is encrypted ({(header.CryptMethod == 1 ? "AES" : "LUKS")}), which is not supported yet",
-                "Decrypt it into a new image with 'qemu-img convert'.");
-        }
-
         if ((header.Incompatible & Qcow2Incompatible.Corrupt) == 0)
         {
             return;

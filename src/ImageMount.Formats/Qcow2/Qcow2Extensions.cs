@@ -19,6 +19,9 @@ internal sealed class Qcow2Extensions
     /// <summary>Bitmaps, or null.</summary>
     public Qcow2BitmapsExtension? Bitmaps { get; private set; }
 
+    /// <summary>Where the LUKS header is, or null.</summary>
+    public Qcow2EncryptionExtension? Encryption { get; private set; }
+
     /// <summary>Reads the area between the header and the backing file's name.</summary>
     public static Qcow2Extensions Read(
         ReadOnlySpan<byte> cluster, int headerLength, in Qcow2HeaderV2 v2, int clusterSize)
@@ -67,6 +70,13 @@ internal sealed class Qcow2Extensions
                 break;
             case Qcow2Layout.ExtensionFeatureNames:
                 FeatureNames = ReadNames(data);
+                break;
+            case Qcow2Layout.ExtensionEncryption:
+                var reader = new SpanReader(data);
+                Encryption = reader.TryRead(out Qcow2EncryptionExtension encryption)
+                    ? encryption
+                    : throw BlockException.Invalid(
+                        "the encryption extension is too short", offset, $"{data.Length} bytes", "16 bytes");
                 break;
             case Qcow2Layout.ExtensionBitmaps:
                 Bitmaps = ReadBitmaps(data, offset);

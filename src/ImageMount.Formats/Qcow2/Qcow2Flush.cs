@@ -147,7 +147,8 @@ internal sealed class Qcow2Flush
         if (diskMoved)
         {
             await file.FlushAsync().ConfigureAwait(false); // The whole new table before the header that names it.
-            await _header.WriteDiskAsync(work.Size, work.L1.Count, work.L1.Offset, CancellationToken.None)
+            await _header.WriteDiskAsync(
+                work.Size, _image.Header.CryptMethod, work.L1.Count, work.L1.Offset, CancellationToken.None)
                 .ConfigureAwait(false);
         }
 

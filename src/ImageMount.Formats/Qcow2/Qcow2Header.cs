@@ -75,6 +75,9 @@ public sealed class Qcow2Header
     /// </summary>
     public Qcow2BitmapsExtension? Bitmaps { get; private set; }
 
+    /// <summary>Where the LUKS header is; not null exactly when the payload is encrypted that way.</summary>
+    public Qcow2EncryptionExtension? Encryption { get; private set; }
+
     /// <summary>True when guest data lies in another file.</summary>
     public bool HasDataFile => (Incompatible & Qcow2Incompatible.DataFile) != 0;
 
@@ -190,8 +193,10 @@ public sealed class Qcow2Header
             DataFile = extensions.DataFile,
             FeatureNames = extensions.FeatureNames,
             Bitmaps = extensions.Bitmaps,
+            Encryption = extensions.Encryption,
         };
         CheckCombinations(header);
+        Qcow2HeaderChecks.CheckEncryption(header, fileLength);
         return header;
     }
 

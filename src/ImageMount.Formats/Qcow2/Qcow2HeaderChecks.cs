@@ -60,6 +60,38 @@ internal static class Qcow2HeaderChecks
         }
     }
 
+    /// <summary>Checks what belongs to an encrypted payload.</summary>
+    public static void CheckEncryption(Qcow2Header header, long fileLength)
+    {
+        bool isLuks = header.CryptMethod == Qcow2Layout.CryptLuks;
+        if (isLuks != header.Encryption is not null)
+        {
+            throw BlockException.Invalid(
+                "encryption method and encryption extension contradict each other", Qcow2Layout.CryptMethodField,
+                Text(header.CryptMethod), isLuks ? "an extension too" : "2 (LUKS)");
+        }
+
+        if (header.CryptMethod != 0 && header.Size % 512 != 0)
+        {
+            throw BlockException.Unsupported("the size of an encrypted disk is not a multiple of 512 bytes");
+        }
+
+        if (header.Encryption is not { } place)
+        {
+            return;
+        }
+
+        if (place.Length > (ulong)Qcow2Layout.MaxEncryptionHeaderBytes)
+        {
+            throw BlockException.Limit(
+                "the encryption header is too large (bytes)", (long)Math.Min(place.Length, long.MaxValue),
+                Qcow2Layout.MaxEncryptionHeaderBytes);
+        }
+
+        CheckPlace(
+            "the encryption header", place.Offset, (long)place.Length.Value, header.Geometry, fileLength, null);
+    }
+
     private static void CheckL1(in Qcow2HeaderV2 v2, Qcow2Geometry geometry, long fileLength)
     {
         const int MaxEntries = Qcow2Layout.MaxL1Bytes / 8;

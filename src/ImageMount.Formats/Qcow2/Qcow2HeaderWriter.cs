@@ -9,11 +9,14 @@ namespace ImageMount.Formats.Qcow2;
 /// </summary>
 internal sealed class Qcow2HeaderWriter(BlockNode file)
 {
-    /// <summary>size, crypt_method (none), l1_size and l1_table_offset.</summary>
-    public ValueTask WriteDiskAsync(long size, int l1Entries, long l1Offset, CancellationToken cancellationToken)
+    /// <summary>size, crypt_method, l1_size and l1_table_offset.</summary>
+    public ValueTask WriteDiskAsync(
+        long size, uint cryptMethod, int l1Entries, long l1Offset, CancellationToken cancellationToken)
     {
         var bytes = new byte[24];
         BinaryPrimitives.WriteInt64BigEndian(bytes, size);
+        BinaryPrimitives.WriteUInt32BigEndian(
+            bytes.AsSpan(Qcow2Layout.CryptMethodField - Qcow2Layout.SizeField), cryptMethod);
         BinaryPrimitives.WriteInt32BigEndian(bytes.AsSpan(Qcow2Layout.L1SizeField - Qcow2Layout.SizeField), l1Entries);
         BinaryPrimitives.WriteInt64BigEndian(bytes.AsSpan(16), l1Offset);
         return file.WriteAsync(Qcow2Layout.SizeField, bytes, WriteFlags.None, cancellationToken);

@@ -44,6 +44,16 @@ internal sealed class Qcow2Image
     /// <summary>True when the counts were rebuilt, so that the header's dirty bit is no longer set.</summary>
     public bool WasRebuilt { get; set; }
 
+    /// <summary>How the payload is encrypted, or null.</summary>
+    public Qcow2Encryption? Encryption { get; init; }
+
+    /// <summary>What requests must look like.</summary>
+    public BlockLimits Limits => BlockLimits.Default with
+    {
+        OptimalTransfer = Geometry.ClusterSize,
+        RequestAlignment = Header.CryptMethod == 0 ? 1 : PayloadCipher.Sector,
+    };
+
     /// <summary>Sizes.</summary>
     public Qcow2Geometry Geometry => Header.Geometry;
 

@@ -12,6 +12,8 @@ internal sealed class Qcow2ImageCreator : ImageCreator<Qcow2CreateOptions>
     {
         BlockNode? dataFile = options.DataFile is null ? null
             : await context.CreateSiblingAsync(options.DataFile, cancellationToken).ConfigureAwait(false);
-        await Qcow2Creator.CreateAsync(context.File, options, dataFile, cancellationToken).ConfigureAwait(false);
+        Qcow2NewEncryption? encryption = Qcow2NewEncryption.Make(options, context);
+        await Qcow2Creator.CreateAsync(context.File, options, dataFile, cancellationToken, encryption)
+            .ConfigureAwait(false);
     }
 }

@@ -57,6 +57,11 @@ internal static class Qcow2KnownMetadata
             }
         }
 
+        if (header.Encryption is { } encryption)
+        {
+            Place("the encryption header", encryption.Offset, (long)encryption.Length.Value, noter);
+        }
+
         if (header.Bitmaps is { } extension)
         {
             Place("the bitmap directory", extension.DirectoryOffset, (long)extension.DirectorySize.Value, noter);

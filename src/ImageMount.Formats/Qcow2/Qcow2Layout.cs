@@ -120,6 +120,18 @@ public static class Qcow2Layout
     /// <summary>Header fields that this program rewrites: offset of "size" ("Header").</summary>
     public const int SizeField = 24;
 
+    /// <summary>Offset of "crypt_method" in the header.</summary>
+    public const int CryptMethodField = 32;
+
+    /// <summary>crypt_method: the older AES, with the passphrase itself as key.</summary>
+    public const uint CryptAes = 1;
+
+    /// <summary>crypt_method: LUKS ("Full disk encryption header pointer").</summary>
+    public const uint CryptLuks = 2;
+
+    /// <summary>Most bytes of a LUKS header with its key material.</summary>
+    public const long MaxEncryptionHeaderBytes = 64 << 20;
+
     /// <summary>Offset of "l1_size" in the header; "l1_table_offset" follows.</summary>
     public const int L1SizeField = 36;
 
@@ -221,6 +233,17 @@ public readonly record struct Qcow2ExtensionHead
 
     /// <summary>Bytes of data that follow, without padding.</summary>
     public Be32 Length { get; init; }
+}
+
+/// <summary>Data of the encryption extension ("Full disk encryption header pointer").</summary>
+[StructLayout(LayoutKind.Sequential, Pack = 1)]
+public readonly record struct Qcow2EncryptionExtension
+{
+    /// <summary>Where the LUKS header is; a cluster's offset.</summary>
+    public Be64 Offset { get; init; }
+
+    /// <summary>Bytes of it and of its key material.</summary>
+    public Be64 Length { get; init; }
 }
 
 /// <summary>Data of the bitmaps extension ("Bitmaps extension").</summary>

@@ -14,6 +14,14 @@ public sealed record Qcow2Options
     /// <summary>Default of <see cref="RefcountCacheSize"/>, bytes.</summary>
     public const long DefaultRefcountCacheSize = 2 << 20;
 
+    /// <summary>Id of the secret with the passphrase.</summary>
+    [Option("encrypt.key-secret", "Id of the secret that holds the passphrase of an encrypted image.")]
+    public string? KeySecret { get; init; }
+
+    /// <summary>How the image is said to be encrypted.</summary>
+    [Option("encrypt.format", "How the image has to be encrypted; another is an error.")]
+    public Qcow2EncryptionFormat? EncryptFormat { get; init; }
+
     /// <summary>Bound of the cached L2 tables.</summary>
     [Option("l2-cache-size", "Most memory for cached L2 tables.", IsSize = true, Min = 64 << 10, Max = 4L << 30)]
     public long L2CacheSize { get; init; } = DefaultL2CacheSize;

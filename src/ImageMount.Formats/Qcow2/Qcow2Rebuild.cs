@@ -50,6 +50,11 @@ internal sealed class Qcow2Rebuild
             Count(_image.Header.SnapshotsOffset, snapshotTableBytes);
         }
 
+        if (_image.Header.Encryption is { Length.Value: > 0 } encryption)
+        {
+            Count((long)encryption.Offset.Value, (long)encryption.Length.Value);
+        }
+
         foreach (Qcow2Snapshot snapshot in snapshots)
         {
             RootTable l1 = await snapshot.ReadL1Async(_image.File, _geometry, cancellationToken)

@@ -19,11 +19,15 @@ internal sealed class Qcow2SnapshotDevice : MappedDevice
     {
         _image = image;
         _info = info;
+        Cipher = image.Encryption?.Cipher;
         _map = new Qcow2Map(image, l1, info.DiskSize);
     }
 
     /// <inheritdoc/>
     public override BlockCapabilities Capabilities => BlockCapabilities.Map;
+
+    /// <inheritdoc/>
+    public override BlockLimits Limits => _image.Limits;
 
     /// <inheritdoc/>
     protected override IExtentMap Map => _map;

@@ -1,5 +1,6 @@
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
+using ImageMount.TestSupport;
 
 namespace ImageMount.Fuzz.Tests.Hostile;
 
@@ -15,7 +16,7 @@ public sealed class HostileContext(
     {
         Writable = writable,
         Locking = LockingMode.Off,
-        Secrets = secrets ?? new Core.Secrets.SecretStore(),
+        Secrets = secrets ?? LuksImages.Secrets(),
     };
 
     public override string NodeName => image.Name;

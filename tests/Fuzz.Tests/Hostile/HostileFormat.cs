@@ -40,6 +40,9 @@ public sealed record HostileFormat(string Name, BlockDriver Driver)
     /// </summary>
     public Action<byte[]>? Seal { get; init; }
 
+    /// <summary>How qemu opens such an image, without the file; null: by the driver's name alone.</summary>
+    public string? PeerOptions { get; init; }
+
     /// <summary>False for formats without structure, where there is nothing to set to extremes.</summary>
     public bool HasFields { get; init; } = true;
 
@@ -59,7 +62,7 @@ public sealed record HostileFormat(string Name, BlockDriver Driver)
     public bool HasPeer { get; init; } = true;
 
     /// <summary>Passphrases of the images.</summary>
-    public Core.Secrets.SecretStore Secrets { get; init; } = new();
+    public Core.Secrets.SecretStore Secrets { get; init; } = LuksImages.Secrets();
 
     public override string ToString() => Name;
 }

@@ -7,6 +7,7 @@ using ImageMount.Formats.Dmg;
 using ImageMount.Formats.EncrCdsa;
 using ImageMount.Formats.Parallels;
 using ImageMount.Formats.Qcow;
+using ImageMount.Formats.Luks;
 using ImageMount.Formats.Qcow2;
 using ImageMount.Formats.Qed;
 using ImageMount.Formats.Raw;
@@ -114,6 +115,31 @@ public static class HostileFormats
             Boundaries = bytes => [0, 1, 512, bytes.Length],
             Metadata = _ => [(0, 512)],
         },
+        new("luks", new LuksDriver())
+        {
+            Seeds = LuksSeeds,
+            PeerOptions = $"driver=luks,key-secret={LuksImages.SecretId}",
+            Fields = bytes => new LuksAnatomy(bytes).Fields,
+            Boundaries = bytes => new LuksAnatomy(bytes).Boundaries,
+            Metadata = bytes => new LuksAnatomy(bytes).Structures,
+        },
+        new("luks2 with good checksums", new LuksDriver())
+        {
+            Seeds = () => [Luks2Seed()],
+            Fields = bytes => new LuksAnatomy(bytes).Fields,
+            Boundaries = bytes => new LuksAnatomy(bytes).Boundaries,
+            Metadata = bytes => new LuksAnatomy(bytes).Structures,
+            Seal = bytes => Luks2Editing.Seal(bytes),
+            HasPeer = false,
+        },
+        new("encrypted qcow2", new Qcow2Driver())
+        {
+            Seeds = EncryptedQcow2Seeds,
+            PeerOptions = $"driver=qcow2,encrypt.key-secret={LuksImages.SecretId}",
+            Fields = bytes => new Qcow2Anatomy(bytes).Fields,
+            Boundaries = bytes => new Qcow2Anatomy(bytes).Boundaries,
+            Metadata = bytes => new Qcow2Anatomy(bytes).Structures,
+        },
         new("raw", new RawDriver())
         {
             Seeds = () => [new SeedImage("raw", Enumerable.Range(0, 70_001).Select(i => (byte)(i * 7)).ToArray())],
@@ -157,6 +183,47 @@ public static class HostileFormats
             new() { ClusterSize = 512, DataFile = "file", RefcountBits = 64, LazyRefcounts = true },
         ];
         return [.. variants.Select(Make)];
+    }
+
+    private static List<SeedImage> LuksSeeds()
+    {
+        PeerTool.Require();
+        using var dir = new TempDir();
+        string raw = dir.Write("raw", TestPattern.Make(64 << 10, 0, Seed));
+        string path = dir.File("luks1");
+        LuksImages.Convert(
+            dir, "raw", raw, "luks", path,
+            $"key-secret={LuksImages.SecretId},iter-time=10,cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=plain64");
+        return [new SeedImage("luks1", File.ReadAllBytes(path)), Luks2Seed()];
+    }
+
+    private static SeedImage Luks2Seed()
+    {
+        using var dir = new TempDir();
+        string path = dir.WriteSparse("luks2", 640 << 10);
+        LuksImages.Cryptsetup(
+            "luksFormat", "--type", "luks2", "-s", "256", "--luks2-keyslots-size", "256k", "--offset", "1024", "--pbkdf",
+            "argon2id", "--pbkdf-force-iterations", "4", "--pbkdf-memory", "32", "--key-file", LuksImages.KeyFile(dir), path);
+        return new SeedImage("luks2", File.ReadAllBytes(path));
+    }
+
+    private static List<SeedImage> EncryptedQcow2Seeds()
+    {
+        PeerTool.Require();
+        using var dir = new TempDir();
+        string raw = dir.Write("raw", TestPattern.Make(200 << 10, 0, Seed));
+        var seeds = new List<SeedImage>();
+        foreach ((string name, string options) in ((string, string)[])
+            [("luks", "encrypt.format=luks,encrypt.iter-time=10,encrypt.cipher-alg=aes-128,encrypt.cipher-mode=cbc"),
+             ("aes", "encrypt.format=aes")])
+        {
+            string path = dir.File(name);
+            LuksImages.Convert(
+                dir, "raw", raw, "qcow2", path, $"cluster_size=4k,encrypt.key-secret={LuksImages.SecretId},{options}");
+            seeds.Add(new SeedImage($"qcow2 {name}", File.ReadAllBytes(path)));
+        }
+
+        return seeds;
     }
 
     private static SeedImage Make(Qcow2Variant variant)

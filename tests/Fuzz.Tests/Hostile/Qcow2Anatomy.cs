@@ -137,6 +137,18 @@ public sealed class Qcow2Anatomy
             int length = (int)U32(at + 4);
             Add($"extension at {at}: type", at, 4);
             Add($"extension at {at}: length", at + 4, 4);
+            if (U32(at) == 0x0537be77)
+            {
+                Add("encryption header", at + 8, 8);
+                Add("encryption header's length", at + 16, 8);
+                foreach (int field in (int[])[0, 6, 8, 40, 104, 108, 164, 208, 212, 248, 252])
+                {
+                    Add($"LUKS header at {field}", (long)U64(at + 8) + field, 4);
+                }
+
+                _structures.Add(((long)U64(at + 8), 592));
+            }
+
             if (U32(at) == 0x23852875)
             {
                 AddBitmaps(at + 8);
