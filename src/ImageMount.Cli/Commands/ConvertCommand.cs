@@ -4,6 +4,7 @@ using ImageMount.Cli.Output;
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Options;
+using ImageMount.Core.Secrets;
 
 namespace ImageMount.Cli.Commands;
 
@@ -38,8 +39,9 @@ internal static class ConvertCommand
         Console.CancelKeyPress += onCancel;
         try
         {
-            await using Graph source = await ImageOpening.OpenAsync(request, new OpenFlags(), stop.Token)
-                .ConfigureAwait(false);
+            using SecretStore secrets = SecretArguments.Read(arguments, mayAsk: true);
+            await using Graph source = await ImageOpening.OpenAsync(
+                request, new OpenFlags { Secrets = secrets }, stop.Token).ConfigureAwait(false);
             foreach (string warning in source.Warnings)
             {
                 Messages.Warn(warning);
@@ -48,7 +50,7 @@ internal static class ConvertCommand
             var create = new CreateRequest
             {
                 Overwrite = arguments.Overwrite,
-                Flags = new OpenFlags { Writable = true },
+                Flags = new OpenFlags { Writable = true, Secrets = secrets },
                 Warning = Messages.Warn,
             };
             await RunAsync(maker, format, target, options, source.Root, create, arguments, stop.Token)

@@ -2,6 +2,7 @@ using System.Globalization;
 using ImageMount.Cli.Output;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Options;
+using ImageMount.Core.Secrets;
 
 namespace ImageMount.Cli.Commands;
 
@@ -24,10 +25,12 @@ internal static class CreateCommand
         Add(options, "backing_file", arguments.Backing, "-b");
         Add(options, "backing_fmt", arguments.BackingFormat, "-F");
         Add(options, "size", Arguments.Bytes(arguments.Size, "SIZE")?.ToString(CultureInfo.InvariantCulture), "SIZE");
+        using SecretStore secrets = SecretArguments.Read(arguments, mayAsk: true);
         await maker.CreateAsync(format, file, options, new CreateRequest
         {
             Overwrite = arguments.Overwrite,
             CheckParent = !arguments.Unsafe,
+            Flags = new OpenFlags { Writable = true, Secrets = secrets },
             Warning = Messages.Warn,
         }).ConfigureAwait(false);
         if (!arguments.Quiet)

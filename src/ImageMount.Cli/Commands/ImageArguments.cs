@@ -3,7 +3,7 @@ using CommandLine;
 namespace ImageMount.Cli.Commands;
 
 /// <summary>What every command that opens an image understands.</summary>
-public abstract class ImageArguments
+public abstract class ImageArguments : ISecretArguments
 {
     [Value(0, MetaName = "SOURCE", HelpText = "Image: a path, a URI, or json:{...}.")]
     public string? Source { get; set; }

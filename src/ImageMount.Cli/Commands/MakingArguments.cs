@@ -4,7 +4,7 @@ namespace ImageMount.Cli.Commands;
 
 /// <summary>`imgmount create FILE [SIZE]`.</summary>
 [Verb("create", HelpText = "Make an empty image.")]
-public sealed class CreateArguments
+public sealed class CreateArguments : ISecretArguments
 {
     [Value(0, MetaName = "FILE", HelpText = "The new image.")]
     public string? File { get; set; }
@@ -34,6 +34,16 @@ public sealed class CreateArguments
 
     [Option("overwrite", HelpText = "FILE may exist; what it holds is lost.")]
     public bool Overwrite { get; set; }
+
+    [Option(
+        "object", Separator = '\x1f', MetaValue = "secret,id=ID,file=FILE",
+        HelpText = "A passphrase or key that options refer to by its id; may be given several times.")]
+    public IEnumerable<string> Objects { get; set; } = [];
+
+    [Option(
+        "passphrase-file", MetaValue = "FILE",
+        HelpText = "Passphrase of a new encrypted image, without the line end at its end.")]
+    public string? PassphraseFile { get; set; }
 
     [Option('q', "quiet", HelpText = "Say nothing when it works.")]
     public bool Quiet { get; set; }

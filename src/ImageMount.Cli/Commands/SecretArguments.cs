@@ -46,6 +46,16 @@ public sealed record SecretObject
     public string? Iv { get; init; }
 }
 
+/// <summary>Arguments of a command that may need secrets.</summary>
+public interface ISecretArguments
+{
+    /// <summary>Of `--object`.</summary>
+    IEnumerable<string> Objects { get; }
+
+    /// <summary>Of `--passphrase-file`.</summary>
+    string? PassphraseFile { get; }
+}
+
 /// <summary>Makes the secrets of a command line. They are wiped when the store is disposed.</summary>
 internal static class SecretArguments
 {
@@ -55,7 +65,7 @@ internal static class SecretArguments
     /// <summary>The secrets that arguments name.</summary>
     /// <param name="arguments">The command line.</param>
     /// <param name="mayAsk">A person at the terminal may be asked for what is missing.</param>
-    public static SecretStore Read(ImageArguments arguments, bool mayAsk)
+    public static SecretStore Read(ISecretArguments arguments, bool mayAsk)
     {
         var store = new SecretStore { Ask = mayAsk ? Prompt.Asker() : null };
         try

@@ -59,6 +59,7 @@ public sealed class ImageMaker(DriverRegistry registry)
                 await ((MakerContext)context).CloseFilesAsync().ConfigureAwait(false);
                 OptionMap image = new SourceParser(registry).Parse(target);
                 image.Set("driver", format);
+                ForwardSecrets(format, options, image);
                 await using Graph made = await _opener.OpenAsync(image, request.Flags with { Writable = true }, token)
                     .ConfigureAwait(false);
                 if (made.Root.Length < source.Length)
@@ -73,6 +74,19 @@ public sealed class ImageMaker(DriverRegistry registry)
                 await BlockCopier.CopyAsync(source, made.Root, progress, token).ConfigureAwait(false);
             },
             null, cancellationToken);
+
+    /// <summary>What the new image was locked with opens it.</summary>
+    private void ForwardSecrets(string format, OptionMap from, OptionMap to)
+    {
+        OptionSchema known = OptionSchema.Of(registry.Get(format).OptionsType);
+        foreach (string key in (string[])["key-secret", "encrypt.key-secret"])
+        {
+            if (from.Find(key) is string id && known.TryFind(key, out _))
+            {
+                to.SetPath(key, id);
+            }
+        }
+    }
 
     /// <summary>Whether an image with these options can only be made whole.</summary>
     public bool IsSequential(string format, OptionMap options) =>

@@ -80,6 +80,7 @@ public static class HostileFormats
             Fields = bytes => ParallelsAnatomy(bytes).Fields,
             Boundaries = bytes => ParallelsAnatomy(bytes).Boundaries,
             Metadata = bytes => ParallelsAnatomy(bytes).Structures,
+        },
         new("vhdx", new VhdxDriver())
         {
             Seeds = VhdxSeeds.Make,
@@ -87,6 +88,7 @@ public static class HostileFormats
             Boundaries = bytes => new VhdxAnatomy(bytes).Boundaries,
             Metadata = bytes => new VhdxAnatomy(bytes).Structures,
             Seal = VhdxAnatomy.Seal,
+        },
         new("qed", new QedDriver())
         {
             Seeds = () => TwoLevelSeeds("qed", "cluster_size=4k,table_size=2"),
