@@ -14,6 +14,7 @@ namespace ImageMount.Interop.Tests;
 public sealed class VpcChildTests
 {
     private const int Seed = 8181;
+    private const int Group = 8 * 512;
     private const long Length = (5 << 20) + 1024;
 
     [SkippableFact]
@@ -24,7 +25,8 @@ public sealed class VpcChildTests
         Require.Fuse();
         using var scratch = new Scratch();
         QemuImage parent = QemuImages.FlatTable(scratch, "vpc", "force_size=on", 64 << 10, Length, Seed);
-        string model = QemuImages.Flatten(parent, scratch["model"]);
+        byte[] expected = File.ReadAllBytes(QemuImages.Flatten(parent, scratch["model"]));
+        var random = new Random(Seed);
         string path = scratch["child.vhd"];
         var options = new OptionMap();
         options.Set("backing_file", Path.GetFileName(parent.Path));
@@ -32,14 +34,17 @@ public sealed class VpcChildTests
         await using (Graph graph = await TestGraph.OpenAsync(path, TestGraph.Writable))
         {
             Assert.Empty(graph.Warnings);
-            using var disk = new ModelDisk(graph.Root, model, parent.Islands, Seed, "child");
-            for (int i = 0; i < 25; i++)
+            for (int i = 0; i < 40; i++)
             {
-                await disk.StepAsync();
+                // Eight sectors are a byte of the bitmap. libvhdi 20210425 reads zeroes where the last set bits of a
+                // block are followed by clear ones in the same byte; other places are for the tests with hand-made disks.
+                int at = random.Next((int)(Length / Group)) * Group;
+                int count = Math.Min(random.Next(1, 30) * Group, (int)(Length / Group * Group) - at);
+                TestPattern.Fill(expected.AsSpan(at, count), at, i);
+                await graph.Root.WriteAsync(at, expected.AsMemory(at, count));
             }
         }
 
-        byte[] expected = File.ReadAllBytes(model);
         byte[] theirs = ReadByLibvhdi(scratch, path);
         TestPattern.AssertEqual(expected, theirs, 0, $"libvhdi, seed {Seed}");
         await using Graph again = await TestGraph.OpenAsync(path);

@@ -24,7 +24,7 @@ internal sealed class ThreadTransport : IFuseTransport
     private static readonly TimeSpan s_period = TimeSpan.FromMilliseconds(200);
     private const int PeriodsBeforeShrinking = 3;
 
-        private readonly FuseSessionOptions _options;
+    private readonly FuseSessionOptions _options;
     private readonly int _most;
     private readonly Lock _growth = new();
     private readonly List<FuseWorker> _workers = [];

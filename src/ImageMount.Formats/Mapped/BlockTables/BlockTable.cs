@@ -81,7 +81,7 @@ internal sealed class BlockTable
         {
             RunKind.Parent => MappedRun.Parent(length),
             RunKind.Zero => MappedRun.Zero(length),
-            _ => DataRun(guestOffset, length, _layout.HostOf(entry) + (guestOffset - unitStart)),
+            _ => DataRun(guestOffset, length, _layout.PlaceOf(entry), guestOffset - unitStart),
         };
         return true;
     }
@@ -186,8 +186,9 @@ internal sealed class BlockTable
         return at;
     }
 
-    private MappedRun DataRun(long guestOffset, long length, long host)
+    private MappedRun DataRun(long guestOffset, long length, long place, long offsetInUnit)
     {
+        long host = place + _layout.LeadSize + offsetInUnit;
         long available = _node.Length - host;
         if (available <= 0)
         {
@@ -197,7 +198,7 @@ internal sealed class BlockTable
         }
 
         length = Math.Min(length, available);
-        if (_layout.IsMetadata(host, length))
+        if (_layout.IsMetadata(place, host + length - place))
         {
             throw BlockException.Invalid(
                 $"the {_layout.UnitName} of guest offset 0x{guestOffset:x} lies over the image's metadata", host);
