@@ -41,6 +41,7 @@ internal sealed class SpoolDevice : BlockDevice
     private readonly long _smallest;
     private readonly SpoolFile _file;
     private readonly Dictionary<int, Unit> _units = [];
+    private readonly List<Unit> _waiting = [];
     private readonly Lock _lock = new();
     private readonly InFlight _ahead = new();
     private readonly CancellationTokenSource _stop = new();
@@ -138,16 +139,19 @@ internal sealed class SpoolDevice : BlockDevice
                 return;
             }
 
-            Unit[] waiting = [.. _units.Values.Where(other => other.Feed is not null && other.Users == 0)];
-            if (waiting.Length > MaxWaiting)
+            _waiting.RemoveAll(other => other.Feed is null || other == unit);
+            _waiting.Add(unit);
+            if (_waiting.Count > MaxWaiting
+                && _waiting.Where(other => other.Users == 0).MinBy(other => other.LastUse) is { } oldest)
             {
-                waiting.MinBy(other => other.LastUse)!.DropFeed();
+                oldest.DropFeed();
             }
         }
     }
 
     private async ValueTask DecodeAsync(Unit unit, long end, CancellationToken cancellationToken)
     {
+        bool whole = _settings.Verify && _content.HasCheck(unit.Number);
         await unit.Gate.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
@@ -161,7 +165,6 @@ internal sealed class SpoolDevice : BlockDevice
                 throw damage.Again();
             }
 
-            bool whole = _settings.Verify && _content.HasCheck(unit.Number);
             long target = whole ? unit.Place.Length : Math.Min(unit.Place.Length, end + Step);
             unit.Feed ??= new UnitFeed(_content, unit.Number);
             await unit.Feed.RunAsync(target, (at, bytes) => Keep(unit, at, bytes, !whole), cancellationToken)
@@ -179,6 +182,10 @@ internal sealed class SpoolDevice : BlockDevice
             {
                 unit.Damage = new Damage(e);
                 unit.Shown = 0; // What was shown of it before is not to be trusted either.
+            }
+            else if (e.Kind == BlockErrorKind.NoSpace && whole)
+            {
+                GiveUp(unit, e);
             }
 
             throw;
@@ -221,6 +228,28 @@ internal sealed class SpoolDevice : BlockDevice
         if (show)
         {
             Volatile.Write(ref unit.Shown, Math.Max(unit.Shown, end));
+        }
+    }
+
+    /// <summary>
+    /// A unit that does not fit, and of which nothing was shown yet: others get its room, and it is not tried again when it
+    /// alone was too large.
+    /// </summary>
+    private void GiveUp(Unit unit, BlockException failure)
+    {
+        lock (_lock)
+        {
+            if (unit.Stored > _settings.Limit / 2)
+            {
+                unit.Damage = new Damage(failure);
+            }
+
+            if (_file.TryRelease(unit.Place.GuestOffset, unit.Written))
+            {
+                _stored -= unit.Stored;
+                unit.Stored = 0;
+                unit.Written = 0;
+            }
         }
     }
 

@@ -52,9 +52,13 @@ public sealed class SpoolTests
         string path = dir.Write("disk.zst", PackedFiles.Make("zstd", content));
         await using Graph graph = await PackedFiles.OpenAsync(
             path, "zstd", ("spool-above", "4k"), ("spool-limit", "500k"));
-        BlockException e = await Assert.ThrowsAsync<BlockException>(async () => await PackedFiles.ReadAllAsync(graph));
-        Assert.Equal(BlockErrorKind.NoSpace, e.Kind);
-        Assert.Contains("spool-limit", e.Hint, StringComparison.Ordinal);
+        for (int i = 0; i < 2; i++)
+        {
+            BlockException e = await Assert.ThrowsAsync<BlockException>(
+                async () => await PackedFiles.ReadAllAsync(graph));
+            Assert.Equal(BlockErrorKind.NoSpace, e.Kind);
+            Assert.Contains("spool-limit", e.Hint, StringComparison.Ordinal);
+        }
     }
 
     [SkippableTheory]
