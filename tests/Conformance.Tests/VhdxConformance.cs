@@ -7,7 +7,7 @@ public abstract class VhdxConformanceBase(params string[] options) : Conformance
 
     protected override int Unit => 1 << 20;
 
-    protected override int DiskLength => (3 << 20) + (5 * 512);
+    protected override int DiskLength => (2 << 20) + (5 * 512);
 
     protected override OptionMap Create(string rawFile, TempDir dir)
     {
@@ -21,4 +21,18 @@ public class VhdxDynamicConformance() : VhdxConformanceBase("subformat=dynamic",
 
 public class VhdxFixedConformance() : VhdxConformanceBase("subformat=fixed", "block_size=1M", "block_state_zero=off");
 
-public class VhdxLargeBlocksConformance() : VhdxConformanceBase("subformat=dynamic", "block_size=2M");
+/// <summary>An empty child of ours: everything comes from, and sectors are filled from, the parent.</summary>
+public class VhdxChildConformance() : VhdxConformanceBase("subformat=dynamic", "block_size=1M")
+{
+    protected override OptionMap Create(string rawFile, TempDir dir)
+    {
+        base.Create(rawFile, dir);
+        var options = new OptionMap();
+        options.Set("backing_file", "disk.vhdx");
+        options.Set("block_size", "1M");
+        string child = dir.File("child.vhdx");
+        new ImageMaker(TestGraph.Registry).CreateAsync("vhdx", child, options, new CreateRequest())
+            .AsTask().GetAwaiter().GetResult();
+        return TestGraph.ForFile(child, "vhdx");
+    }
+}

@@ -12,6 +12,10 @@ public sealed class HostileImageTests(ITestOutputHelper output)
     private const int RandomTruncations = 60;
     private const int RandomDamages = 500;
 
+    /// <summary>Images of this size and more take their time; fewer cases each.</summary>
+    private const int LargeImage = 4 << 20;
+    private const int LargeImageShare = 4;
+
     public static TheoryData<string> Formats => HostileFormats.Names;
 
     public static TheoryData<string> FormatsWithFields => HostileFormats.NamesWithFields;
@@ -51,15 +55,16 @@ public sealed class HostileImageTests(ITestOutputHelper output)
 
     private static IEnumerable<(string What, byte[] Bytes)> Extremes(HostileFormat format, SeedImage image)
     {
+        int number = 0;
         foreach (Field field in format.Fields(image.Bytes))
         {
-            foreach (ulong value in field.Extremes(image.Bytes))
+            foreach (ulong value in field.Extremes(image.Bytes).Where(_ => number++ % Share(image) == 0))
             {
                 byte[] copy = (byte[])image.Bytes.Clone();
                 field.Write(copy, value);
-                if (field.Offset % 2 == 0 || value % 3 != 0)
+                if (number % 8 != 1)
                 {
-                    format.Seal?.Invoke(copy);
+                    format.Seal?.Invoke(copy); // A wrong checksum only now and then: it hides the rest.
                 }
 
                 yield return ($"{field.Name} at 0x{field.Offset:x} = 0x{value:x}", copy);
@@ -67,9 +72,11 @@ public sealed class HostileImageTests(ITestOutputHelper output)
         }
     }
 
+    private static int Share(SeedImage image) => image.Bytes.Length >= LargeImage ? LargeImageShare : 1;
+
     private static IEnumerable<(string What, byte[] Bytes)> Damages(HostileFormat format, SeedImage image, Random random)
     {
-        for (int i = 0; i < FuzzScale.Of(RandomDamages / Math.Max(1, image.Bytes.Length >> 22)); i++)
+        for (int i = 0; i < FuzzScale.Of(RandomDamages / Share(image)); i++)
         {
             byte[] copy = (byte[])image.Bytes.Clone();
             string what = Mutation.Apply(format, copy, random);

@@ -46,13 +46,19 @@ public sealed class VhdxCreator : ImageCreator<VhdxCreateOptions>
         CancellationToken cancellationToken = default)
     {
         VhdxDevice device = parent.Device as VhdxDevice ?? throw Refuse("the parent is not a vhdx image");
-        var locator = new List<KeyValuePair<string, string>>
-        {
-            new(VhdxParentLocator.Linkage, device.DataWriteGuid.ToString("B", CultureInfo.InvariantCulture)),
-            new(VhdxParentLocator.RelativePath, relativePath),
-        };
-        return WriteAsync(file, Plan(options, device, locator), cancellationToken);
+        return WriteAsync(file, Plan(options, device, Locate(device, relativePath)), cancellationToken);
     }
+
+    /// <summary>
+    /// The path that counts is the relative one. Programs that know only Windows paths find the name in another, of
+    /// which no drive is claimed.
+    /// </summary>
+    private static List<KeyValuePair<string, string>> Locate(VhdxDevice parent, string relativePath) =>
+    [
+        new(VhdxParentLocator.Linkage, parent.DataWriteGuid.ToString("B", CultureInfo.InvariantCulture)),
+        new(VhdxParentLocator.RelativePath, relativePath),
+        new(VhdxParentLocator.AbsolutePath, @"\\?\" + relativePath[(relativePath.LastIndexOf('\\') + 1)..]),
+    ];
 
     private static async ValueTask<NewDisk> PlanChildAsync(
         CreateContext context, VhdxCreateOptions options, CancellationToken cancellationToken)
@@ -73,12 +79,7 @@ public sealed class VhdxCreator : ImageCreator<VhdxCreateOptions>
 
         string folder = Path.GetFullPath(context.ResolveReference("."));
         string relative = Path.GetRelativePath(folder, Path.GetFullPath(resolved)).Replace('/', '\\');
-        var locator = new List<KeyValuePair<string, string>>
-        {
-            new(VhdxParentLocator.Linkage, device.DataWriteGuid.ToString("B", CultureInfo.InvariantCulture)),
-            new(VhdxParentLocator.RelativePath, relative.StartsWith('.') ? relative : ".\\" + relative),
-        };
-        return Plan(options, device, locator);
+        return Plan(options, device, Locate(device, relative.StartsWith('.') ? relative : ".\\" + relative));
     }
 
     private static NewDisk Plan(

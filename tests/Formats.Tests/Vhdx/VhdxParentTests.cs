@@ -112,15 +112,9 @@ public sealed class VhdxParentTests
         await MakeAsync(dir, "child.vhdx", "base.vhdx");
         var hand = new VhdxByHand(File.ReadAllBytes(dir.File("child.vhdx")));
 
-        // The locator is the last item; its text, as long as before, becomes a path with a drive.
-        byte[] oldKey = Encoding.Unicode.GetBytes("relative_path.\\base.vhdx");
-        int at = hand.Image.AsSpan(0, VhdxByHand.Bat).IndexOf(oldKey);
-        int entry = VhdxByHand.Metadata + 65536 + 40 + 20 + 12;
-        byte[] text = Encoding.Unicode.GetBytes("absolute_win32_path\\\\?\\D:\\vms\\base.vhdx");
-        hand.Put(at, text).Put32(entry + 8, (38u) | ((uint)(text.Length - 38) << 16))
-            .Put32(entry + 4, BitConverter.ToUInt32(hand.Image, entry) + 38);
-        int item = VhdxByHand.Metadata + 32 + (5 * 32);
-        hand.Put32(item + 20, (uint)(at + text.Length - VhdxByHand.Metadata - BitConverter.ToInt32(hand.Image, item + 16)));
+        // The key of the relative path becomes another one; what is left is the Windows path.
+        int at = hand.Image.AsSpan(0, VhdxByHand.Bat).IndexOf(Encoding.Unicode.GetBytes("relative_path"));
+        hand.Put(at, Encoding.Unicode.GetBytes("unknown_key__"));
         File.WriteAllBytes(dir.File("child.vhdx"), hand.Image);
         await using Graph graph = await TestGraph.OpenAsync(dir.File("child.vhdx"));
         Assert.Equal(content, await VhdxImages.ReadAllAsync(graph.Root));

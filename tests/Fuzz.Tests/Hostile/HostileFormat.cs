@@ -36,7 +36,7 @@ public sealed record HostileFormat(string Name, BlockDriver Driver)
     public required Func<byte[], IReadOnlyList<(long Start, long Count)>> Metadata { get; init; }
 
     /// <summary>
-    /// Makes the checksums of a damaged image right, so that what they protect is reached; done to every other case.
+    /// Makes the checksums of a damaged image right, so that what they protect is reached; done to most cases.
     /// </summary>
     public Action<byte[]>? Seal { get; init; }
 
