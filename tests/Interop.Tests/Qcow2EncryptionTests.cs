@@ -122,9 +122,9 @@ public sealed class Qcow2EncryptionTests
             await LuksImages.AssertContentAsync(graph.Root, model, kind);
         }
 
-        LuksImages.CheckByQemu(dir, path);
-        string source = LuksImages.Source("qcow2", path)
-            + (parentIsEncrypted ? $",backing.encrypt.key-secret={LuksImages.SecretId}" : "");
+        string more = parentIsEncrypted ? $",backing.encrypt.key-secret={LuksImages.SecretId}" : "";
+        LuksImages.CheckByQemu(dir, path, options: more);
+        string source = LuksImages.Source("qcow2", path) + more;
         string flat = dir.File("flat.raw");
         Qemu.Img(
             "convert", "--object", $"secret,id={LuksImages.SecretId},file={LuksImages.KeyFile(dir)}", "--image-opts", "-O",

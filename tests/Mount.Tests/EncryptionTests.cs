@@ -1,0 +1,163 @@
+using System.Text.Json;
+using ImageMount.Mount.Tests.Support;
+
+namespace ImageMount.Mount.Tests;
+
+/// <summary>Encrypted images mounted, and their passphrase seen nowhere.</summary>
+public sealed class EncryptionTests
+{
+    private const string Passphrase = "xyzzy-plugh-4711";
+
+    [SkippableTheory]
+    [InlineData("luks", "")]
+    [InlineData("qcow2", "encrypt.format=luks,encrypt.")]
+    public void Encrypted_image_is_mounted_and_its_passphrase_is_nowhere_to_be_seen(string format, string prefix)
+    {
+        Needs.Mounting();
+        using var box = new MountBox();
+        (string image, byte[] content) = Make(box, format, prefix);
+        MountedImage mount = box.Mount(
+            image, "--passphrase-file", box["key"], "--debug", "--log-file", box["log"], "--cache", "none");
+        string disk = mount.Disk;
+        Assert.Equal(content, File.ReadAllBytes(disk));
+        using (FileStream file = File.OpenWrite(disk))
+        {
+            file.Seek(4096, SeekOrigin.Begin);
+            file.Write(content.AsSpan(0, 8192));
+            file.Flush(true);
+        }
+
+        string[] places =
+        [
+            File.ReadAllText($"/proc/{mount.ProcessId}/cmdline"), File.ReadAllText($"/proc/{mount.ProcessId}/environ"),
+            File.ReadAllText("/proc/self/mountinfo"), File.ReadAllText(Path.Combine(mount.Point, ".imgmount/info.json")),
+            File.Exists(box["log"]) ? File.ReadAllText(box["log"]) : "",
+            Tool.Run(Tool.Imgmount, "list", "--json"), Tool.Run(Tool.Imgmount, "info", "--force-share", "--json", image),
+        ];
+        Assert.All(places, text => Assert.DoesNotContain(Passphrase, text, StringComparison.Ordinal));
+        Tool.Run(Tool.Imgmount, "umount", mount.Point);
+        content.AsSpan(0, 8192).CopyTo(content.AsSpan(4096));
+        string flat = box["flat"];
+        Tool.Run("qemu-img", "convert", "--object", $"secret,id=s,file={box["key"]}", "--image-opts", "-O", "raw",
+            $"driver={format},{(format == "luks" ? "" : "encrypt.")}key-secret=s,file.filename={image}", flat);
+        Assert.Equal(content, File.ReadAllBytes(flat));
+    }
+
+    [SkippableFact]
+    public void Missing_and_wrong_passphrases_are_told_apart_and_leave_nothing_mounted()
+    {
+        Needs.Mounting();
+        using var box = new MountBox();
+        (string image, _) = Make(box, "luks", "");
+        ToolResult none = box.TryMount(image);
+        Assert.Equal(1, none.ExitCode);
+        Assert.Contains("--passphrase-file", none.Error, StringComparison.Ordinal);
+        File.WriteAllText(box["wrong"], "not this one");
+        ToolResult wrong = box.TryMount(image, "--passphrase-file", box["wrong"]);
+        Assert.Equal(1, wrong.ExitCode);
+        Assert.Contains("passphrase", wrong.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("not this one", wrong.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("--read-only", wrong.Error, StringComparison.Ordinal);
+        Assert.Empty(MountBox.MountsBelow(box.Folder));
+    }
+
+    [SkippableFact]
+    public void Info_and_check_need_no_passphrase_and_map_says_that_it_does()
+    {
+        Needs.Mounting();
+        using var box = new MountBox();
+        (string image, _) = Make(box, "luks", "");
+        using JsonDocument info = JsonDocument.Parse(Tool.Run(Tool.Imgmount, "info", "--json", image));
+        Assert.True(info.RootElement.GetProperty("encrypted").GetBoolean());
+        Assert.Contains("encrypted", Tool.Run(Tool.Imgmount, "info", image), StringComparison.Ordinal);
+        Assert.Equal(0, Tool.Try(Tool.Imgmount, "check", image).ExitCode);
+        Assert.Contains("passphrase", Tool.Try(Tool.Imgmount, "map", image).Error, StringComparison.Ordinal);
+        Assert.Equal(0, Tool.Try(Tool.Imgmount, "map", "--passphrase-file", box["key"], image).ExitCode);
+    }
+
+    [SkippableFact]
+    public void Amend_changes_the_passphrase()
+    {
+        Needs.Mounting();
+        using var box = new MountBox();
+        (string image, byte[] content) = Make(box, "luks", "");
+        File.WriteAllText(box["new"], "brand new");
+        Tool.Run(
+            Tool.Imgmount, "amend", "--passphrase-file", box["key"], "--object", $"secret,id=n,file={box["new"]}", "-o",
+            "state=active,new-secret=n,pbkdf-force-iterations=1000", image);
+        Tool.Run(
+            Tool.Imgmount, "amend", "--passphrase-file", box["new"], "--object", $"secret,id=o,file={box["key"]}", "-o",
+            "state=inactive,old-secret=o", image);
+        Assert.NotEqual(0, box.TryMount(image, "--passphrase-file", box["key"]).ExitCode);
+        MountedImage mount = box.Mount(image, "--passphrase-file", box["new"]);
+        Assert.Equal(content, File.ReadAllBytes(mount.Disk));
+        ToolResult last = Tool.Try(
+            Tool.Imgmount, "amend", "--passphrase-file", box["new"], "-o", "state=inactive,keyslot=1", image);
+        Assert.Equal(1, last.ExitCode); // It is mounted, and it would be the last one.
+    }
+
+    [SkippableFact]
+    public void Person_at_the_terminal_is_asked_and_what_is_typed_is_not_shown()
+    {
+        Needs.Mounting("script");
+        using var box = new MountBox();
+        (string image, byte[] content) = Make(box, "luks", "");
+        Directory.CreateDirectory(box["point"]);
+
+        // script(1) gives the command a terminal of its own.
+        using System.Diagnostics.Process terminal = Tool.Start(
+            "script", "-qec", $"{Tool.Imgmount} {image} {box["point"]} --read-only", "/dev/null");
+        var shown = new System.Text.StringBuilder();
+        while (!shown.ToString().Contains("Passphrase of", StringComparison.Ordinal))
+        {
+            int c = terminal.StandardOutput.Read();
+            Assert.True(c >= 0, $"no prompt: {shown}");
+            shown.Append((char)c);
+        }
+
+        terminal.StandardInput.Write(Passphrase + "\r");
+        terminal.StandardInput.Flush();
+        shown.Append(terminal.StandardOutput.ReadToEnd());
+        Assert.True(terminal.WaitForExit(TimeSpan.FromSeconds(60)));
+        Assert.True(MountBox.IsMounted(box["point"]), shown.ToString());
+        Assert.Equal(content, File.ReadAllBytes(Path.Combine(box["point"], "disk.raw")));
+        Assert.DoesNotContain(Passphrase, shown.ToString(), StringComparison.Ordinal);
+        Tool.Run(Tool.Imgmount, "umount", box["point"]);
+    }
+
+    [SkippableFact]
+    public void Secret_on_the_command_line_works_with_a_warning()
+    {
+        Needs.Mounting();
+        using var box = new MountBox();
+        (string image, _) = Make(box, "luks", "");
+        ToolResult result = Tool.Try(
+            Tool.Imgmount, "map", "--object", $"secret,id=s,data={Passphrase}", "--image-opts",
+            $"driver=luks,key-secret=s,file.filename={image}");
+        Assert.Equal(0, result.ExitCode);
+        Assert.Contains("list of processes", result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain(Passphrase, result.Error + result.Output, StringComparison.Ordinal);
+    }
+
+    private static (string Image, byte[] Content) Make(MountBox box, string format, string prefix)
+    {
+        var content = new byte[256 << 10];
+        new Random(7).NextBytes(content);
+        File.WriteAllBytes(box["raw"], content);
+        File.WriteAllText(box["key"], Passphrase);
+        string image = box[$"disk.{format}"];
+        string[] arguments =
+        [
+            "convert", "--object", $"secret,id=s,file={box["key"]}", "-f", "raw", "-O", format, "-o",
+            $"{prefix}key-secret=s,{prefix[(prefix.LastIndexOf(',') + 1)..]}iter-time=10", box["raw"], image,
+        ];
+        ToolResult made = Tool.Try("qemu-img", arguments);
+        for (int i = 0; i < 20 && made.Error.Contains("accurate CPU usage", StringComparison.Ordinal); i++)
+        {
+            made = Tool.Try("qemu-img", arguments); // It measures the machine, and gives up when that is busy.
+        }
+
+        Assert.True(made.ExitCode == 0, made.ToString());
+        return (image, content);
+    }
+}
