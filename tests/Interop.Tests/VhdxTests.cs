@@ -16,7 +16,7 @@ public sealed class VhdxTests
 {
     private const int Seed = 9019;
     private const long Odd = (9 << 20) + 3 * 512;
-    
+
     // Beyond what is written of it, and more than one block of 256 MiB.
     private const long Large = (300L << 20) + 7 * 512;
 

@@ -199,11 +199,17 @@ public sealed class VhdxCreator : ImageCreator<VhdxCreateOptions>
         int headSize = Marshal.SizeOf<VhdxRawRegionHeader>();
         MemoryMarshal.Write(table.AsSpan(headSize), new VhdxRawRegion
         {
-            Id = VhdxLayout.BatRegion, FileOffset = (ulong)disk.BatOffset, Length = (uint)disk.BatSize, Required = 1,
+            Id = VhdxLayout.BatRegion,
+            FileOffset = (ulong)disk.BatOffset,
+            Length = (uint)disk.BatSize,
+            Required = 1,
         });
         MemoryMarshal.Write(table.AsSpan(headSize + Marshal.SizeOf<VhdxRawRegion>()), new VhdxRawRegion
         {
-            Id = VhdxLayout.MetadataRegion, FileOffset = (ulong)disk.MetadataOffset, Length = MetadataSize, Required = 1,
+            Id = VhdxLayout.MetadataRegion,
+            FileOffset = (ulong)disk.MetadataOffset,
+            Length = MetadataSize,
+            Required = 1,
         });
         MemoryMarshal.Write(table, head);
         head.Checksum = VhdxLayout.Checksum(table);
@@ -231,7 +237,8 @@ public sealed class VhdxCreator : ImageCreator<VhdxCreateOptions>
         var region = new byte[VhdxLayout.MetadataTableSize + items.Sum(item => item.Bytes.Length)];
         MemoryMarshal.Write(region, new VhdxRawMetadataHeader
         {
-            Signature = VhdxLayout.MetadataSignature, EntryCount = (ushort)items.Count,
+            Signature = VhdxLayout.MetadataSignature,
+            EntryCount = (ushort)items.Count,
         });
         int entryAt = Marshal.SizeOf<VhdxRawMetadataHeader>();
         int at = VhdxLayout.MetadataTableSize;
@@ -239,7 +246,9 @@ public sealed class VhdxCreator : ImageCreator<VhdxCreateOptions>
         {
             MemoryMarshal.Write(region.AsSpan(entryAt), new VhdxRawMetadataEntry
             {
-                ItemId = id, Offset = (uint)at, Length = (uint)bytes.Length,
+                ItemId = id,
+                Offset = (uint)at,
+                Length = (uint)bytes.Length,
                 Flags = VhdxRawMetadataEntry.IsRequired | (isOfDisk ? VhdxRawMetadataEntry.IsVirtualDisk : 0),
             });
             bytes.CopyTo(region, at);

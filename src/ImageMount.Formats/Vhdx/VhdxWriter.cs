@@ -221,7 +221,11 @@ internal sealed class VhdxWriter : IWritableExtentMap
             _map.CheckPlace(host, end - start, _image.File.Length, guestOffset);
             return Hold(start, end, new Plan
             {
-                Step = PlanStep.Lease, Kind = VhdxLeaseKind.MoreSectors, Start = start, End = end, Host = host,
+                Step = PlanStep.Lease,
+                Kind = VhdxLeaseKind.MoreSectors,
+                Start = start,
+                End = end,
+                Host = host,
             });
         }
 
@@ -248,7 +252,10 @@ internal sealed class VhdxWriter : IWritableExtentMap
         long blockStart = block << _geometry.BlockBits;
         return Hold(blockStart, blockStart + _geometry.BlockSize, new Plan
         {
-            Step = PlanStep.Lease, Kind = VhdxLeaseKind.FirstSectors, Start = start, End = end,
+            Step = PlanStep.Lease,
+            Kind = VhdxLeaseKind.FirstSectors,
+            Start = start,
+            End = end,
         });
     }
 
@@ -284,7 +291,11 @@ internal sealed class VhdxWriter : IWritableExtentMap
 
         return Hold(start, end, new Plan
         {
-            Step = PlanStep.Lease, Kind = VhdxLeaseKind.Blocks, Start = start, End = end, Host = hasOldPlace ? place : 0,
+            Step = PlanStep.Lease,
+            Kind = VhdxLeaseKind.Blocks,
+            Start = start,
+            End = end,
+            Host = hasOldPlace ? place : 0,
         });
     }
 

@@ -1,4 +1,5 @@
 using ImageMount.Core.Graph;
+using ImageMount.TestSupport;
 
 namespace ImageMount.Fuzz.Tests.Hostile;
 

@@ -85,7 +85,9 @@ public sealed class SecretTests
         store.Remember("disk.luks", LuksImages.Secret("answer"));
         var request = new MountRequest
         {
-            Image = new ImageRequest { Source = "disk.luks" }, MountPoint = "/mnt/x", Secrets = store,
+            Image = new ImageRequest { Source = "disk.luks" },
+            MountPoint = "/mnt/x",
+            Secrets = store,
         };
         ReadOnlyMemory<byte> text;
         using (WipedBuffer buffer = CliJson.Write(request))
