@@ -280,8 +280,8 @@ internal sealed class Qcow2Map : IExtentMap
 
         // The file may end within its last cluster (and a data file anywhere): the rest reads as zeroes.
         // A sector of an encrypted one that is not there in full is not there.
-        long inside = nodeLength - piece.Host;
-        inside = _image.Header.CryptMethod == 0 ? inside : inside & -PayloadCipher.Sector;
+        long stored = _image.Header.CryptMethod == 0 ? nodeLength : nodeLength & -PayloadCipher.Sector;
+        long inside = stored - piece.Host;
         if (inside <= 0)
         {
             return MappedRun.Zero(piece.Length);

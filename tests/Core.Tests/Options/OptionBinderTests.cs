@@ -101,7 +101,7 @@ public sealed class OptionBinderTests
             Assert.All(schema.Options, option =>
             {
                 Assert.NotEmpty(option.Help);
-                Assert.Matches("^[a-z0-9][a-z0-9.-]*$", option.Name);
+                Assert.Matches("^[a-z0-9][a-z0-9._-]*$", option.Name);
             });
             Assert.Contains(driver.Name, OptionDocs.HelpText(driver), StringComparison.Ordinal);
         }

@@ -174,14 +174,21 @@ public sealed class SectorCipherTests
             cipher.Decrypt(1, data);
         }
 
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 0; i < 20; i++)
+        // What the run time allocates once, when it compiles anew, is not a call's.
+        long least = long.MaxValue;
+        for (int round = 0; round < 5 && least != 0; round++)
         {
-            cipher.Encrypt(1, data);
-            cipher.Decrypt(1, data);
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            for (int i = 0; i < 20; i++)
+            {
+                cipher.Encrypt(1, data);
+                cipher.Decrypt(1, data);
+            }
+
+            least = Math.Min(least, GC.GetAllocatedBytesForCurrentThread() - before);
         }
 
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        Assert.Equal(0, least);
     }
 
     [Theory]

@@ -194,7 +194,7 @@ public sealed class DmgTests
         plain[2] = (byte)'l';
         plain[3] = (byte)'y';
         await RefusedAsync(plain, BlockErrorKind.InvalidData, "beginning");
-        await RefusedAsync([.. "encrcdsa"u8, .. plain], BlockErrorKind.InvalidData, "encrcdsa");
+        await RefusedAsync([.. "encrcdsa"u8, .. plain], BlockErrorKind.LimitExceeded, "keys"); // seen through, and damaged
         await using Graph raw = await TestGraph.Opener.OpenOverAsync(null, Node(plain), TestGraph.ReadOnly);
         Assert.Equal("raw", raw.Root.Driver);
     }
