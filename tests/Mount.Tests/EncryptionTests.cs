@@ -96,6 +96,34 @@ public sealed class EncryptionTests
         Assert.Equal(1, last.ExitCode); // It is mounted, and it would be the last one.
     }
 
+    [SkippableTheory]
+    [InlineData("luks", "key-secret=s,pbkdf-force-iterations=1000", "key-secret=s")]
+    [InlineData("luks", "pbkdf-force-iterations=1000", "key-secret=s")]
+    [InlineData("qcow2", "encrypt.format=luks,encrypt.key-secret=s,encrypt.pbkdf-force-iterations=1000", "encrypt.key-secret=s")]
+    public void Converting_to_an_encrypted_image_keeps_every_byte_zeroes_too(string format, string options, string open)
+    {
+        Needs.Mounting();
+        using var box = new MountBox();
+        var content = new byte[3 << 20];
+        new Random(9).NextBytes(content.AsSpan(1 << 20, 700_000));
+        File.WriteAllBytes(box["raw"], content);
+        File.WriteAllText(box["key"], Passphrase);
+        using (FileStream sparse = File.OpenWrite(box["raw"]))
+        {
+            sparse.SetLength(content.Length + (1 << 20)); // A hole at the end: known to be zero, not read.
+        }
+
+        string image = box[$"new.{format}"];
+        string[] secrets = ["--object", $"secret,id=s,file={box["key"]}", "--passphrase-file", box["key"]];
+        Tool.Run(
+            Tool.Imgmount, ["convert", .. secrets, "-f", "raw", "-O", format, "-o", options, box["raw"], image]);
+        Tool.Run("qemu-img", "convert", "--object", $"secret,id=s,file={box["key"]}", "--image-opts", "-O", "raw",
+            $"driver={format},{open},file.filename={image}", box["flat"]);
+        Assert.Equal(File.ReadAllBytes(box["raw"]), File.ReadAllBytes(box["flat"]));
+        Tool.Run(Tool.Imgmount, ["convert", .. secrets, image, box["back"]]);
+        Assert.Equal(File.ReadAllBytes(box["raw"]), File.ReadAllBytes(box["back"]));
+    }
+
     [SkippableFact]
     public void Person_at_the_terminal_is_asked_and_what_is_typed_is_not_shown()
     {

@@ -3,7 +3,7 @@ using ImageMount.Core.Memory;
 namespace ImageMount.Core.Block;
 
 /// <summary>
-/// Copies the content of one disk to another that reads as zeroes: what is known or found to be zero is left out. Several
+/// Copies the content of one disk to another. Zeroes are not written where the other reads as zeroes already. Several
 /// pieces are under way at a time; memory is bounded by them. Failures of either side end it at once.
 /// </summary>
 public static class BlockCopier
@@ -18,7 +18,7 @@ public static class BlockCopier
 
     /// <summary>Copies all of <paramref name="source"/>.</summary>
     /// <param name="source">Read from.</param>
-    /// <param name="destination">At least as long; reads as zeroes everywhere, with no parent below.</param>
+    /// <param name="destination">At least as long.</param>
     /// <param name="progress">Told of the bytes done, now and then, by one thread at a time.</param>
     /// <param name="cancellationToken">Stops it.</param>
     public static async Task CopyAsync(
@@ -35,6 +35,7 @@ public static class BlockCopier
                 BlockExtent extent = await source.MapAsync(at, length - at, stop.Token).ConfigureAwait(false);
                 if (extent.IsZero)
                 {
+                    await EnsureZeroAsync(destination, at, extent.Length, stop.Token).ConfigureAwait(false);
                     at += extent.Length;
                     continue;
                 }
@@ -92,13 +93,34 @@ public static class BlockCopier
                 to = next;
             }
 
-            if (!isZero)
+            if (isZero)
+            {
+                await EnsureZeroAsync(destination, offset + from, to - from, cancellationToken).ConfigureAwait(false);
+            }
+            else
             {
                 await destination.WriteAsync(
                     offset + from, buffer.Memory[from..to], WriteFlags.None, cancellationToken).ConfigureAwait(false);
             }
 
             from = to;
+        }
+    }
+
+    /// <summary>An empty image need not read as zeroes: an encrypted one reads as noise, a device as what it held.</summary>
+    private static async ValueTask EnsureZeroAsync(
+        BlockNode destination, long offset, long count, CancellationToken cancellationToken)
+    {
+        for (long end = offset + count; offset < end;)
+        {
+            BlockExtent extent = await destination.MapAsync(offset, end - offset, cancellationToken).ConfigureAwait(false);
+            if (!extent.IsZero)
+            {
+                await destination.ZeroAsync(offset, extent.Length, ZeroFlags.MayUnmap, cancellationToken)
+                    .ConfigureAwait(false);
+            }
+
+            offset += extent.Length;
         }
     }
 

@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using ImageMount.Core.Block;
 using ImageMount.Core.Options;
 
@@ -153,6 +154,33 @@ public sealed class SecretStore : IDisposable
         {
             Hint = "Give it with --passphrase-file FILE, or --object secret,id=ID,file=FILE and key-secret=ID.",
         };
+    }
+
+    /// <summary>
+    /// The passphrase for an image that is to be made: as <see cref="Passphrase"/>, but a person is asked twice, and the
+    /// answer is the default from then on.
+    /// </summary>
+    public Secret NewPassphrase(string? id, string what)
+    {
+        if (id is not null || Default is not null || Ask is null)
+        {
+            return Passphrase(id, what);
+        }
+
+        lock (_lock)
+        {
+            Secret first = Ask($"{what} (new)")
+                ?? throw new BlockException(BlockErrorKind.InvalidArgument, "the passphrase is empty");
+            using Secret? second = Ask($"{what} (once more)");
+            if (second is null || !CryptographicOperations.FixedTimeEquals(first.Span, second.Span))
+            {
+                first.Dispose();
+                throw new BlockException(BlockErrorKind.InvalidArgument, "the two passphrases differ");
+            }
+
+            Default = first;
+            return first;
+        }
     }
 
     /// <inheritdoc/>

@@ -23,7 +23,7 @@ internal sealed class LuksCreator : ImageCreator<LuksCreateOptions>
             };
         }
 
-        Secret passphrase = context.Secrets.Passphrase(options.KeySecret, context.FileName);
+        Secret passphrase = context.Secrets.NewPassphrase(options.KeySecret, context.FileName);
         LuksNew made = options.Version == 2
             ? LuksNew.MakeV2(options, passphrase)
             : LuksNew.MakeV1(options, passphrase, compact: false);

@@ -178,7 +178,7 @@ public sealed record Qcow2NewEncryption
             return null;
         }
 
-        Secret passphrase = context.Secrets.Passphrase(o.EncryptKeySecret, context.FileName);
+        Secret passphrase = context.Secrets.NewPassphrase(o.EncryptKeySecret, context.FileName);
         if (o.EncryptFormat != Qcow2EncryptionFormat.Luks)
         {
             context.Warn("the older AES encryption is weak: only the first 16 bytes of the passphrase count, and nothing "
