@@ -37,7 +37,6 @@ public sealed class HostileRunner(HostileFormat format)
     /// <summary>Runs one case; fails the test with <paramref name="name"/> when it ends in any other way.</summary>
     public Outcome Run(string name, SeedImage image, byte[] bytes, int seed, bool writable)
     {
-        format.Seal?.Invoke(bytes);
         Exception? failure = null;
         var outcome = Outcome.Refused;
         long allocated = 0;
