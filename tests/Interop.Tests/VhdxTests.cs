@@ -135,8 +135,7 @@ public sealed class VhdxTests
             }
 
             await graph.Root.WriteAsync(2 << 20, TestPattern.Make(1 << 20, 0, 77));
-            await graph.Root.ZeroAsync(4 << 20, 1 << 20, ZeroFlags.MayUnmap);
-            await graph.Root.ReadAsync(0, content);
+            await graph.Root.ReadAsync(0, content); // No zeroed block: libvhdi shows the parent through those.
         }
 
         Assert.Contains("ifferential", Qemu.Succeed("vhdiinfo", scratch["child.vhdx"]), StringComparison.Ordinal);
