@@ -133,7 +133,7 @@ public static class LuksImages
     public static string Source(string format, string path) => format switch
     {
         "luks" => $"driver=luks,key-secret={SecretId},file.filename={path}",
-        "qcow2" => $"driver=qcow2,encrypt.key-secret={SecretId},file.filename={path}",
+        "qcow2" or "qcow" => $"driver={format},encrypt.key-secret={SecretId},file.filename={path}",
         _ => $"driver={format},file.filename={path}",
     };
 

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using System.Text;
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
+using ImageMount.Formats.Mapped;
 using ImageMount.Formats.Mapped.TwoLevel;
 
 namespace ImageMount.Formats.Qcow;
@@ -27,6 +28,12 @@ internal sealed class QcowCreator : ImageCreator<QcowCreateOptions>
             context.Warn("a qcow image cannot record the format of its backing file; it will be recognised by its content");
         }
 
+        if (options.IsEncrypted)
+        {
+            context.Secrets.NewPassphrase(options.KeySecret, context.FileName);
+            context.Warn(OldQcowCipher.Warning);
+        }
+
         int clusterBits = options.BackingFile is null ? QcowLayout.NewClusterBits : QcowLayout.NewChildClusterBits;
         await CreateAsync(
             context.File, options, new ClusterGeometry(clusterBits, 21 - clusterBits), cancellationToken)
@@ -41,6 +48,11 @@ internal sealed class QcowCreator : ImageCreator<QcowCreateOptions>
         if (backing.Length > QcowLayout.MaxBackingName || (options.BackingFile is not null && backing.Length == 0))
         {
             throw Wrong("backing_file has 1…1023 bytes");
+        }
+
+        if (options.IsEncrypted && options.Size % PayloadCipher.Sector != 0)
+        {
+            throw Wrong("an encrypted disk is a multiple of 512 bytes long");
         }
 
         long entries = options.Size < 0 ? long.MaxValue : geometry.L1EntriesFor(options.Size);
@@ -59,7 +71,7 @@ internal sealed class QcowCreator : ImageCreator<QcowCreateOptions>
             Size = (ulong)options.Size,
             ClusterBits = (byte)geometry.ClusterBits,
             L2Bits = (byte)geometry.L2Bits,
-            CryptMethod = QcowLayout.CryptNone,
+            CryptMethod = options.IsEncrypted ? QcowLayout.CryptAes : QcowLayout.CryptNone,
             L1TableOffset = (ulong)tableOffset,
         };
         var header = new byte[QcowLayout.HeaderSize + backing.Length];

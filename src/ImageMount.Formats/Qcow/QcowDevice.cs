@@ -16,8 +16,10 @@ internal sealed class QcowDevice : MappedDevice, ICheckable
 
     /// <summary>Makes the device.</summary>
     /// <exception cref="BlockException">InvalidData: tables lie over one another, and it is to be written.</exception>
-    public QcowDevice(QcowHeader header, ClusterImage image, bool writable, Func<string, string> resolve)
+    public QcowDevice(
+        QcowHeader header, ClusterImage image, bool writable, Func<string, string> resolve, PayloadCipher? cipher)
     {
+        Cipher = cipher;
         _header = header;
         _image = image;
         _map = new ClusterMap(image, header.Size);
@@ -52,8 +54,11 @@ internal sealed class QcowDevice : MappedDevice, ICheckable
         : BlockCapabilities.Map | BlockCapabilities.Write | BlockCapabilities.Zero | BlockCapabilities.Discard;
 
     /// <inheritdoc/>
-    public override BlockLimits Limits =>
-        BlockLimits.Default with { OptimalTransfer = _header.Geometry.ClusterSize };
+    public override BlockLimits Limits => BlockLimits.Default with
+    {
+        OptimalTransfer = _header.Geometry.ClusterSize,
+        RequestAlignment = Cipher is null ? 1 : PayloadCipher.Sector,
+    };
 
     /// <inheritdoc/>
     protected override IExtentMap Map => _map;
@@ -91,6 +96,7 @@ internal sealed class QcowDevice : MappedDevice, ICheckable
     public override async ValueTask CloseAsync()
     {
         await base.CloseAsync().ConfigureAwait(false);
+        using PayloadCipher? cipher = Cipher; // The key goes, whatever else fails.
         if (_writer is not null)
         {
             await _writer.CloseAsync().ConfigureAwait(false);

@@ -36,13 +36,6 @@ public sealed class QcowDriver : BlockDriver<QcowOptions>
     {
         BlockNode file = context.File;
         QcowHeader header = await QcowHeader.ReadAsync(file, cancellationToken).ConfigureAwait(false);
-        if (header.CryptMethod != QcowLayout.CryptNone)
-        {
-            throw BlockException.Unsupported(
-                "the payload is encrypted (AES), which is not supported yet",
-                "Decrypt it into a new image with 'qemu-img convert'.");
-        }
-
         BlockNode? backing = header.BackingFile is null && !context.HasChildOptions("backing")
             ? null
             : await context.OpenChildAsync("backing", header.BackingFile, null, writable: false, cancellationToken)
@@ -50,7 +43,21 @@ public sealed class QcowDriver : BlockDriver<QcowOptions>
         var encoding = new QcowMap(header.Geometry);
         RootTable l1 = await RootTable.ReadAsync(
             file, header.L1Offset, header.L1Entries, encoding.Order, cancellationToken).ConfigureAwait(false);
-        var image = new ClusterImage(file, backing, header.Geometry, encoding, l1) { Decoder = DeflateDecoder.Instance };
-        return new QcowDevice(header, image, context.Flags.Writable, context.ResolveReference);
+        bool isEncrypted = header.CryptMethod != QcowLayout.CryptNone;
+        var image = new ClusterImage(file, backing, header.Geometry, encoding, l1)
+        {
+            Decoder = DeflateDecoder.Instance,
+            IsEncrypted = isEncrypted,
+        };
+        PayloadCipher? cipher = isEncrypted ? OldQcowCipher.Open(context, options.KeySecret) : null;
+        try
+        {
+            return new QcowDevice(header, image, context.Flags.Writable, context.ResolveReference, cipher);
+        }
+        catch
+        {
+            cipher?.Dispose();
+            throw;
+        }
     }
 }

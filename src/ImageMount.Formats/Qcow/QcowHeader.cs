@@ -92,6 +92,11 @@ internal sealed class QcowHeader
             };
         }
 
+        if (raw.CryptMethod != QcowLayout.CryptNone && raw.Size % 512 != 0)
+        {
+            throw BlockException.Unsupported("the size of an encrypted disk is not a multiple of 512 bytes");
+        }
+
         Require(raw.Size <= long.MaxValue, "the size of the disk is wrong", 24, $"0x{raw.Size.Value:x}", "less than 2^63");
         long entries = new ClusterGeometry(raw.ClusterBits, raw.L2Bits).L1EntriesFor((long)raw.Size.Value);
         if (entries > QcowLayout.MaxL1Entries)

@@ -1,9 +1,7 @@
-using System.Security.Cryptography;
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Options;
 using ImageMount.Core.Secrets;
-using ImageMount.Formats.Crypto;
 using ImageMount.Formats.Luks;
 using ImageMount.Formats.Mapped;
 
@@ -22,9 +20,6 @@ public enum Qcow2EncryptionFormat
 /// <summary>The encryption of an open image: its cipher, and the LUKS header where there is one.</summary>
 internal sealed class Qcow2Encryption : IDisposable
 {
-    /// <summary>The older cipher; its vectors count the sectors of the disk.</summary>
-    private static readonly CipherSpec OldAes = CipherSpec.Parse("aes-cbc-plain64");
-
     private readonly LuksArea? _area;
     private readonly LuksKeys? _keys;
     private readonly SemaphoreSlim _gate = new(1, 1);
@@ -69,9 +64,7 @@ internal sealed class Qcow2Encryption : IDisposable
 
         if (format == Qcow2EncryptionFormat.Aes)
         {
-            return new Qcow2Encryption(
-                locked ? PayloadCipher.Locked : OldCipher(context.Flags.Secrets.Passphrase(options.KeySecret, context.NodeName)),
-                null, null, null);
+            return new Qcow2Encryption(OldQcowCipher.Open(context, options.KeySecret), null, null, null);
         }
 
         Qcow2EncryptionExtension place = header.Encryption!.Value;
@@ -135,17 +128,6 @@ internal sealed class Qcow2Encryption : IDisposable
         Cipher.Dispose();
         _keys?.Dispose();
     }
-
-    private static PayloadCipher OldCipher(Secret passphrase)
-    {
-        // The first sixteen bytes of the passphrase, filled up with zeroes.
-        Span<byte> key = stackalloc byte[16];
-        key.Clear();
-        passphrase.Span[..Math.Min(key.Length, passphrase.Length)].CopyTo(key);
-        PayloadCipher cipher = PayloadCipher.ByGuestOffset(OldAes.Create(key));
-        CryptographicOperations.ZeroMemory(key);
-        return cipher;
-    }
 }
 
 /// <summary>The encryption of an image that is being made.</summary>
@@ -181,8 +163,7 @@ public sealed record Qcow2NewEncryption
         Secret passphrase = context.Secrets.NewPassphrase(o.EncryptKeySecret, context.FileName);
         if (o.EncryptFormat != Qcow2EncryptionFormat.Luks)
         {
-            context.Warn("the older AES encryption is weak: only the first 16 bytes of the passphrase count, and nothing "
-                + "slows guessing it down; encrypt.format=luks is better");
+            context.Warn(OldQcowCipher.Warning);
             return new Qcow2NewEncryption(Qcow2Layout.CryptAes, null);
         }
 

@@ -45,6 +45,9 @@ internal sealed class ClusterImage
     /// <summary>The second level, cached.</summary>
     public TableCache L2 { get; }
 
+    /// <summary>Payload is encrypted, in whole sectors.</summary>
+    public bool IsEncrypted { get; init; }
+
     /// <summary>Decodes compressed clusters; null where the format has none.</summary>
     public IUnitDecoder? Decoder { get; init; }
 

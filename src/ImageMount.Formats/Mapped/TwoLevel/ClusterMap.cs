@@ -200,7 +200,9 @@ internal sealed class ClusterMap : IExtentMap
                 : throw _image.BadEntry("a cluster lies outside the file", piece.Entry, guestOffset);
         }
 
-        // The file may end within its last cluster: the rest reads as zeroes.
+        // The file may end within its last cluster: the rest reads as zeroes. A sector of an encrypted one that is not
+        // there in full is not there.
+        inside = _image.IsEncrypted ? ((inside + inCluster) & -PayloadCipher.Sector) - inCluster : inside;
         return inside > 0
             ? MappedRun.Data(Math.Min(piece.Length, inside), _image.File, piece.Host)
             : MappedRun.Zero(Math.Min(piece.Length, _geometry.ClusterSize - inCluster));
