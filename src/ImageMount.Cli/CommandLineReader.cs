@@ -48,9 +48,9 @@ public static class CommandLineReader
             settings.ParsingCulture = CultureInfo.InvariantCulture;
         });
         RequireValues(typeof(T), words);
-        ParserResult<T> result = parser.ParseArguments<T>(() => new T(), words);
+        ParserResult<T> result = parser.ParseArguments<T>(() => new T(), Terminate(typeof(T), words));
         return result is Parsed<T> parsed
-            ? parsed.Value
+            ? WithoutEmptyParts(parsed.Value)
             : throw Explain(typeof(T), ((NotParsed<T>)result).Errors.First());
     }
 
@@ -60,6 +60,50 @@ public static class CommandLineReader
         let option = property.GetCustomAttribute<CommandLine.OptionAttribute>()
         where option is not null && !option.Hidden
         select option;
+
+    /// <summary>
+    /// The library lets an option with several values take every word after it, unless its separator is in the first:
+    /// so it is put there, at the end.
+    /// </summary>
+    private static string[] Terminate(Type arguments, string[] words)
+    {
+        var result = (string[])words.Clone();
+        CommandLine.OptionAttribute[] lists = [.. OptionsOf(arguments).Where(option => option.Separator != '\0')];
+        for (int i = 0; i < result.Length && result[i] != "--"; i++)
+        {
+            foreach (CommandLine.OptionAttribute list in lists)
+            {
+                bool isShort = list.ShortName.Length > 0 && result[i] == $"-{list.ShortName}";
+                if ((isShort || (list.LongName.Length > 0 && result[i] == $"--{list.LongName}")) && i + 1 < result.Length)
+                {
+                    result[++i] += list.Separator;
+                    break;
+                }
+
+                if (list.LongName.Length > 0 && result[i].StartsWith($"--{list.LongName}=", StringComparison.Ordinal))
+                {
+                    result[i] += list.Separator;
+                    break;
+                }
+            }
+        }
+
+        return result;
+    }
+
+    private static T WithoutEmptyParts<T>(T arguments)
+    {
+        foreach (PropertyInfo property in typeof(T).GetProperties(BindingFlags.Public | BindingFlags.Instance))
+        {
+            if (property.GetCustomAttribute<CommandLine.OptionAttribute>() is { Separator: not '\0' }
+                && property.GetValue(arguments) is IEnumerable<string> values)
+            {
+                property.SetValue(arguments, values.Where(value => value.Length > 0).ToArray());
+            }
+        }
+
+        return arguments;
+    }
 
     /// <summary>
     /// The library takes an option whose value is missing at the end of the line for one that is not given.

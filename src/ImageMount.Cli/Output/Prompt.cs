@@ -1,54 +1,41 @@
+using System.Runtime.InteropServices;
 using System.Security.Cryptography;
-using System.Text;
 using ImageMount.Core.Secrets;
+using ImageMount.Interop;
 
 namespace ImageMount.Cli.Output;
 
-/// <summary>Asks a person at the terminal for a passphrase, which is not shown.</summary>
+/// <summary>
+/// Asks a person at the terminal for a passphrase, which is not shown: the echo is off before the question is there, so
+/// that nothing typed early is seen either. The terminal itself edits the line.
+/// </summary>
 internal static class Prompt
 {
     private const int MaxLength = 4096;
+    private const int StandardInput = 0;
 
     /// <summary>What asks; null where standard input is no terminal.</summary>
     public static Func<string, Secret?>? Asker() => Console.IsInputRedirected ? null : Ask;
 
     private static Secret? Ask(string what)
     {
-        Console.Error.Write($"Passphrase of {what}: ");
-        char[] typed = GC.AllocateUninitializedArray<char>(MaxLength, pinned: true);
-        byte[] bytes = GC.AllocateUninitializedArray<byte>(Encoding.UTF8.GetMaxByteCount(MaxLength), pinned: true);
-        int count = 0;
+        byte[] typed = GC.AllocateUninitializedArray<byte>(MaxLength, pinned: true);
+        Console.Error.Flush(); // The console sets the terminal up at its first use, and must not do so after us.
+        IDisposable? echo = SysTerminal.TryTurnEchoOff(StandardInput);
+
+        // Ctrl-C ends the program as always, but not with a terminal that shows nothing.
+        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(
+            PosixSignal.SIGINT, _ => echo?.Dispose());
         try
         {
-            while (true)
-            {
-                ConsoleKeyInfo key = Console.ReadKey(intercept: true);
-                if (key.Key == ConsoleKey.Enter || key.KeyChar is '\r' or '\n')
-                {
-                    break;
-                }
-
-                if (key.Key == ConsoleKey.Backspace)
-                {
-                    count = Math.Max(0, count - 1);
-                }
-                else if (key.KeyChar == '\x15')
-                {
-                    count = 0; // Ctrl-U: the whole line
-                }
-                else if (!char.IsControl(key.KeyChar) && count < MaxLength)
-                {
-                    typed[count++] = key.KeyChar;
-                }
-            }
-
-            Console.Error.WriteLine();
-            return count == 0 ? null : new Secret(bytes.AsSpan(0, Encoding.UTF8.GetBytes(typed, 0, count, bytes, 0)));
+            Console.Error.Write($"Passphrase of {what}: ");
+            int count = SysTerminal.ReadLine(StandardInput, typed);
+            return count == 0 ? null : new Secret(typed.AsSpan(0, count));
         }
         finally
         {
-            CryptographicOperations.ZeroMemory(System.Runtime.InteropServices.MemoryMarshal.AsBytes(typed.AsSpan()));
-            CryptographicOperations.ZeroMemory(bytes);
+            echo?.Dispose();
+            CryptographicOperations.ZeroMemory(typed);
         }
     }
 }

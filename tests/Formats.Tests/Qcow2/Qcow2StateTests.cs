@@ -150,7 +150,7 @@ public sealed class Qcow2StateTests
 
     [Theory]
     [InlineData(1, BlockErrorKind.PermissionDenied, "passphrase")]
-    [InlineData(2, BlockErrorKind.InvalidData, "LUKS")]
+    [InlineData(2, BlockErrorKind.InvalidData, "encryption method")]
     [InlineData(3, BlockErrorKind.InvalidData, "encryption method")]
     public async Task Encrypted_image_that_cannot_be_unlocked_says_why(byte method, BlockErrorKind kind, string word)
     {
