@@ -39,3 +39,18 @@ public class QcowChildConformance : QcowConformance
         return TestGraph.ForFile(child, "qcow");
     }
 }
+
+/// <summary>AES; sectors are numbered by where they are in the disk.</summary>
+public class QcowAesConformance : QcowConformance
+{
+    protected override OptionMap Create(string rawFile, TempDir dir)
+    {
+        string image = dir.File("disk.qcow");
+        LuksImages.Convert(
+            dir, "raw", rawFile, "qcow", image, $"encrypt.format=aes,encrypt.key-secret={LuksImages.SecretId}");
+        return TestGraph.ForFile(image, "qcow");
+    }
+
+    protected override ValueTask<Graph> OpenAsync(OptionMap image, OpenFlags flags) =>
+        base.OpenAsync(image, flags with { Secrets = LuksImages.Secrets() });
+}

@@ -458,15 +458,24 @@ public abstract class MappedDevice : BlockDevice
     {
         const int MaxStep = 64 << 10;
         BlockExtent extent = await MapAsync(offset, count, cancellationToken).ConfigureAwait(false);
-        if (extent.IsZero)
+        long length = extent.Length;
+        if (Cipher is not null && length < count)
         {
-            return extent.Length;
+            // A parent may end, or change from data to zeroes, within a sector; it is encrypted as one.
+            length &= -PayloadCipher.Sector;
         }
+
+        if (extent.IsZero && length > 0)
+        {
+            return length;
+        }
+
+        length = length > 0 ? length : Math.Min(PayloadCipher.Sector, count);
 
         // Up to a boundary of units and no further, so that the rest of the range can be zeroed by tables. The optimal
         // transfer is the unit or a multiple of it; larger units are reached in a few steps.
         long boundary = Limits.OptimalTransfer is > 0 and < MaxStep ? Limits.OptimalTransfer : MaxStep;
-        int step = (int)Math.Min(extent.Length, boundary - (offset % boundary));
+        int step = (int)Math.Min(length, boundary - (offset % boundary));
         using BufferLease zeroes = BufferPool.Shared.Rent(step);
         zeroes.Span.Clear();
         await WriteRunsAsync(map, offset, zeroes.Memory, cancellationToken).ConfigureAwait(false);

@@ -47,7 +47,7 @@ public sealed class QcowDriver : BlockDriver<QcowOptions>
         var image = new ClusterImage(file, backing, header.Geometry, encoding, l1)
         {
             Decoder = DeflateDecoder.Instance,
-            IsEncrypted = isEncrypted,
+            IsPlain = !isEncrypted,
         };
         PayloadCipher? cipher = isEncrypted ? OldQcowCipher.Open(context, options.KeySecret) : null;
         try

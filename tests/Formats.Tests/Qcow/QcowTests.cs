@@ -153,6 +153,54 @@ public sealed class QcowTests
         TestPattern.AssertEqual(content, File.ReadAllBytes(raw), 0, "peer");
     }
 
+    [Fact]
+    public async Task Encrypted_cluster_that_is_cut_off_is_an_error_and_never_zeroes()
+    {
+        TwoLevelLayout layout = TwoLevelImages.Layouts["qcow-aes-4k"];
+        byte[] image = await TwoLevelImages.WriteAsync(
+            "qcow", await layout.CreateAsync(Cluster), 0, TestPattern.Make(Cluster, 0, 1));
+        (Graph graph, MemoryDevice device) = await TwoLevelImages.OpenAsync("qcow", image[..^1000]);
+        await using Graph open = graph;
+        await graph.Root.ReadAsync(0, new byte[3072 - 512]);
+        foreach (Func<ValueTask> request in (Func<ValueTask>[])
+            [() => graph.Root.ReadAsync(3072, new byte[512]), () => graph.Root.WriteAsync(3584, new byte[512])])
+        {
+            var e = await Assert.ThrowsAsync<BlockException>(async () => await request());
+            Assert.Equal(BlockErrorKind.InvalidData, e.Kind);
+        }
+
+        Assert.Equal(image.Length - 1000, device.Length);
+    }
+
+    [Fact]
+    public async Task Zeroes_and_discards_of_an_encrypted_disk_are_never_bare_zeroes_in_the_file()
+    {
+        TwoLevelLayout layout = TwoLevelImages.Layouts["qcow-aes-4k"];
+        byte[] content = TestPattern.Make(4 * Cluster, 0, 1);
+        byte[] image = await TwoLevelImages.WriteAsync("qcow", await layout.CreateAsync(content.Length), 0, content);
+        (Graph graph, _) = await TwoLevelImages.OpenAsync("qcow", image);
+        await using Graph open = graph;
+        await graph.Root.DiscardAsync(0, Cluster);
+        await graph.Root.ZeroAsync(Cluster, Cluster + 512, ZeroFlags.MayUnmap);
+        content.AsSpan(Cluster, Cluster + 512).Clear();
+        byte[] found = await TwoLevelImages.ReadAllAsync(graph.Root);
+        TestPattern.AssertEqual(content, found, 0, "disk");
+    }
+
+    [Fact]
+    public async Task Encrypted_image_without_its_passphrase_shows_its_metadata_only()
+    {
+        using var dir = new TempDir();
+        string path = dir.File("disk.qcow");
+        await LuksImages.CreateAsync(path, "qcow", "encryption=on", TestPattern.Make(1 << 20, 0, 1));
+        await Assert.ThrowsAsync<BlockException>(async () => await TestGraph.OpenAsync(path));
+        await using Graph graph = await TestGraph.OpenAsync(path, new OpenFlags { AllowLocked = true });
+        Assert.True((await graph.Root.DescribeAsync()).Encrypted);
+        await TwoLevelImages.AssertCleanAsync(graph.Root, "locked");
+        var e = await Assert.ThrowsAsync<BlockException>(async () => await graph.Root.ReadAsync(0, new byte[512]));
+        Assert.Equal(BlockErrorKind.PermissionDenied, e.Kind);
+    }
+
     /// <summary>
     /// Cluster 0 stored at its place, 1 stored on a sector that no cluster begins on, 2 compressed across a border.
     /// </summary>

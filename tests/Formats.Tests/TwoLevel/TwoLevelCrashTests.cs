@@ -8,7 +8,7 @@ public sealed class TwoLevelCrashTests
 {
     public static TheoryData<string, int> Small() => new()
     {
-        { "qed-4k", 1 }, { "qed-4k-1", 2 }, { "qed-8k-16", 3 }, { "qcow-512", 4 }, { "qcow-512", 5 }, { "qcow-4k", 6 },
+        { "qed-4k", 1 }, { "qed-4k-1", 2 }, { "qed-8k-16", 3 }, { "qcow-512", 4 }, { "qcow-512", 5 }, { "qcow-4k", 6 }, { "qcow-aes-4k", 7 },
     };
 
     [SkippableTheory]
@@ -170,11 +170,11 @@ public sealed class TwoLevelCrashTests
             Image = image,
             InitialDisk = initial,
             Seed = seed,
-            OpenAsync = (node, flags) => TestGraph.Opener.OpenOverAsync(layout.Driver, node, flags, more),
+            OpenAsync = (node, flags) => TwoLevelImages.OpenOverAsync(layout.Driver, node, flags, more),
             PeerCheck = layout.Driver == "qed" && TwoLevelImages.PeerOpens(layout) ? CrashTest.QemuCheck("qed") : null,
             CompletesAsynchronously = asynchronous,
         };
 
     private static ValueTask<Graph> OpenAsync(TwoLevelLayout layout, CrashDevice device, OpenFlags flags) =>
-        TestGraph.Opener.OpenOverAsync(layout.Driver, new BlockNode("crash-image", "test", device), flags);
+        TwoLevelImages.OpenOverAsync(layout.Driver, new BlockNode("crash-image", "test", device), flags);
 }

@@ -18,6 +18,7 @@ internal static class TwoLevelImages
         Qcow("qcow-512-child", 9, 12),
         Qcow("qcow-4k", 12, 9),
         Qcow("qcow-64k", 16, 13),
+        Qcow("qcow-aes-4k", 12, 9),
     }.ToDictionary(layout => layout.Name);
 
     public static TheoryData<string, bool, int> Cases(params int[] seeds)
@@ -54,8 +55,13 @@ internal static class TwoLevelImages
         string driver, byte[] image, OpenFlags? flags = null, OptionMap? options = null)
     {
         (BlockNode node, MemoryDevice device) = Memory(image);
-        return (await TestGraph.Opener.OpenOverAsync(driver, node, flags ?? TestGraph.Writable, options), device);
+        return (await OpenOverAsync(driver, node, flags ?? TestGraph.Writable, options), device);
     }
+
+    /// <summary>Opens an image over a node, with the passphrase of those that need one.</summary>
+    public static ValueTask<Graph> OpenOverAsync(
+        string driver, BlockNode node, OpenFlags flags, OptionMap? options = null) =>
+        TestGraph.Opener.OpenOverAsync(driver, node, flags with { Secrets = LuksImages.Secrets() }, options);
 
     /// <summary>Options that give an image a raw parent, whatever it says of itself.</summary>
     public static OptionMap WithParent(string path)
@@ -115,9 +121,19 @@ internal static class TwoLevelImages
             Assert.True(result.ExitCode == 0, $"{context}: qemu-img check gave {result.ExitCode}: {result.All}");
         }
 
-        string raw = dir.File("by-peer.raw");
-        Qemu.Img("convert", "-f", driver, "-O", "raw", path, raw);
-        TestPattern.AssertEqual(expected, File.ReadAllBytes(raw), 0, $"{context}: what qemu-img reads");
+        byte[] found;
+        if (driver == "qcow" && image[39] != 0)
+        {
+            found = LuksImages.ReadByQemu(dir, driver, path);
+        }
+        else
+        {
+            string raw = dir.File("by-peer.raw");
+            Qemu.Img("convert", "-f", driver, "-O", "raw", path, raw);
+            found = File.ReadAllBytes(raw);
+        }
+
+        TestPattern.AssertEqual(expected, found, 0, $"{context}: what qemu-img reads");
     }
 
     /// <summary>Writes, zeroes and discards at random.</summary>
@@ -170,6 +186,7 @@ internal static class TwoLevelImages
             BinaryPrimitives.WriteInt64BigEndian(image.AsSpan(24), size);
             image[32] = (byte)clusterBits;
             image[33] = (byte)l2Bits;
+            image[39] = name.Contains("aes", StringComparison.Ordinal) ? (byte)1 : (byte)0;
             image[47] = 48;
             return Task.FromResult(image);
         });

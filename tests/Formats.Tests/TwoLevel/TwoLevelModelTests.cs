@@ -114,7 +114,7 @@ public sealed class TwoLevelModelTests
         const int Size = 256 << 10;
         (BlockNode node, MemoryDevice device) = TwoLevelImages.Memory(await layout.CreateAsync(Size));
         device.CompletesAsynchronously = true;
-        await using Graph graph = await TestGraph.Opener.OpenOverAsync(layout.Driver, node, TestGraph.Writable);
+        await using Graph graph = await TwoLevelImages.OpenOverAsync(layout.Driver, node, TestGraph.Writable);
         byte[] content = TestPattern.Make(Size, 0, 7);
         int[] order = [.. Enumerable.Range(0, Size / 512)];
         new Random(5).Shuffle(order);

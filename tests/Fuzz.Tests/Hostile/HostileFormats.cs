@@ -96,6 +96,14 @@ public static class HostileFormats
             Boundaries = bytes => new TwoLevelAnatomy(bytes).Boundaries,
             Metadata = bytes => new TwoLevelAnatomy(bytes).Structures,
         },
+        new("encrypted qcow", new QcowDriver())
+        {
+            Seeds = EncryptedQcowSeeds,
+            PeerOptions = $"driver=qcow,encrypt.key-secret={LuksImages.SecretId}",
+            Fields = bytes => new TwoLevelAnatomy(bytes).Fields,
+            Boundaries = bytes => new TwoLevelAnatomy(bytes).Boundaries,
+            Metadata = bytes => new TwoLevelAnatomy(bytes).Structures,
+        },
         new("qcow", new QcowDriver())
         {
             Seeds = () => TwoLevelSeeds("qcow", ""),
@@ -207,6 +215,17 @@ public static class HostileFormats
             "luksFormat", "--type", "luks2", "-s", "256", "--luks2-keyslots-size", "256k", "--offset", "1024", "--pbkdf",
             "argon2id", "--pbkdf-force-iterations", "4", "--pbkdf-memory", "32", "--key-file", LuksImages.KeyFile(dir), path);
         return new SeedImage("luks2", File.ReadAllBytes(path));
+    }
+
+    private static List<SeedImage> EncryptedQcowSeeds()
+    {
+        PeerTool.Require();
+        using var dir = new TempDir();
+        string path = dir.File("aes");
+        LuksImages.Convert(
+            dir, "raw", dir.Write("raw", TestPattern.Make(90 << 10, 0, Seed)), "qcow", path,
+            $"encrypt.format=aes,encrypt.key-secret={LuksImages.SecretId}");
+        return [new SeedImage("qcow aes", File.ReadAllBytes(path))];
     }
 
     private static List<SeedImage> EncryptedQcow2Seeds()

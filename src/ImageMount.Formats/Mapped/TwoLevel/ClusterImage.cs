@@ -45,9 +45,6 @@ internal sealed class ClusterImage
     /// <summary>The second level, cached.</summary>
     public TableCache L2 { get; }
 
-    /// <summary>Payload is encrypted, in whole sectors.</summary>
-    public bool IsEncrypted { get; init; }
-
     /// <summary>Decodes compressed clusters; null where the format has none.</summary>
     public IUnitDecoder? Decoder { get; init; }
 
@@ -58,7 +55,8 @@ internal sealed class ClusterImage
     public bool IsLenient { get; init; }
 
     /// <summary>
-    /// True when payload lies in the file as the guest wrote it, so that zeroes there are the guest's zeroes.
+    /// True when payload lies in the file as the guest wrote it, so that zeroes there are the guest's zeroes. False when
+    /// it is encrypted, in whole sectors.
     /// </summary>
     public bool IsPlain { get; init; } = true;
 

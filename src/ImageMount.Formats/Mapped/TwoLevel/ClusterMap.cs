@@ -200,9 +200,17 @@ internal sealed class ClusterMap : IExtentMap
                 : throw _image.BadEntry("a cluster lies outside the file", piece.Entry, guestOffset);
         }
 
-        // The file may end within its last cluster: the rest reads as zeroes. A sector of an encrypted one that is not
-        // there in full is not there.
-        inside = _image.IsEncrypted ? ((inside + inCluster) & -PayloadCipher.Sector) - inCluster : inside;
+        if (!_image.IsPlain)
+        {
+            // What is cut off is not zeroes, and would turn into something else when the file grows.
+            inside = ((inside + inCluster) & -PayloadCipher.Sector) - inCluster;
+            if (inside <= 0)
+            {
+                throw _image.BadEntry("an encrypted cluster is cut off by the end of the file", piece.Entry, guestOffset);
+            }
+        }
+
+        // The file may end within its last cluster: the rest reads as zeroes.
         return inside > 0
             ? MappedRun.Data(Math.Min(piece.Length, inside), _image.File, piece.Host)
             : MappedRun.Zero(Math.Min(piece.Length, _geometry.ClusterSize - inCluster));

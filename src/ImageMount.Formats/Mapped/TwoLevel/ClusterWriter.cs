@@ -107,7 +107,8 @@ internal sealed class ClusterWriter : IWritableExtentMap
     public ValueTask CheckPlaceAsync(in ClusterMap.Piece piece, long guestOffset, CancellationToken cancellationToken)
     {
         long end = piece.Host + piece.Length;
-        if (end > _geometry.RoundUp(_image.File.Length) || IsMetadata(piece.Host, piece.Length))
+        long fileEnd = _image.IsPlain ? _geometry.RoundUp(_image.File.Length) : _image.File.Length;
+        if (end > fileEnd || IsMetadata(piece.Host, piece.Length))
         {
             throw _image.BadEntry("a cluster lies outside the file or over the metadata", piece.Entry, guestOffset);
         }
