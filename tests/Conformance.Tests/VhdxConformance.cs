@@ -5,6 +5,8 @@ public abstract class VhdxConformanceBase(params string[] options) : Conformance
 {
     public override string Driver => "vhdx";
 
+    protected override bool IsResizable => true;
+
     protected override int Unit => 1 << 20;
 
     protected override int DiskLength => (2 << 20) + (5 * 512);

@@ -74,7 +74,8 @@ public sealed class HostileImageTests(ITestOutputHelper output)
 
     private static int Share(SeedImage image) => image.Bytes.Length >= LargeImage ? LargeImageShare : 1;
 
-    private static IEnumerable<(string What, byte[] Bytes)> Damages(HostileFormat format, SeedImage image, Random random)
+    private static IEnumerable<(string What, byte[] Bytes)> Damages(
+        HostileFormat format, SeedImage image, Random random)
     {
         for (int i = 0; i < FuzzScale.Of(RandomDamages / Share(image)); i++)
         {

@@ -18,13 +18,15 @@ internal sealed class VhdxCheck
     private readonly VhdxGeometry _geometry;
     private readonly CheckReport _report = new();
     private readonly long _fileLength;
+    private readonly long _diskSize;
     private readonly HashSet<long> _bitmapsMissing = [];
     private readonly HashSet<long> _bitmapsFound = [];
     private long _previous;
     private long _end;
 
-    private VhdxCheck(VhdxImage image)
+    private VhdxCheck(VhdxImage image, long diskSize)
     {
+        _diskSize = diskSize;
         _image = image;
         _geometry = image.Geometry;
         _fileLength = image.File.Length;
@@ -35,7 +37,7 @@ internal sealed class VhdxCheck
     public static async ValueTask<CheckReport> RunAsync(
         VhdxImage image, long diskSize, CancellationToken cancellationToken)
     {
-        var check = new VhdxCheck(image);
+        var check = new VhdxCheck(image, diskSize);
         CheckReport report = check._report;
         report.TotalClusters = image.Geometry.BlocksOf(diskSize);
         report.AllocatedClusters = 0;
@@ -59,8 +61,10 @@ internal sealed class VhdxCheck
     {
         using BufferLease first = BufferPool.Shared.Rent(VhdxLayout.RegionTableSize);
         using BufferLease second = BufferPool.Shared.Rent(VhdxLayout.RegionTableSize);
-        await _image.File.ReadAsync(VhdxLayout.RegionTable1Offset, first.Memory, cancellationToken).ConfigureAwait(false);
-        await _image.File.ReadAsync(VhdxLayout.RegionTable2Offset, second.Memory, cancellationToken).ConfigureAwait(false);
+        await _image.File.ReadAsync(VhdxLayout.RegionTable1Offset, first.Memory, cancellationToken)
+            .ConfigureAwait(false);
+        await _image.File.ReadAsync(VhdxLayout.RegionTable2Offset, second.Memory, cancellationToken)
+            .ConfigureAwait(false);
         if (!VhdxRegions.IsValid(first.Span))
         {
             _report.Corruption("the first region table is damaged");
@@ -109,7 +113,8 @@ internal sealed class VhdxCheck
 
         if (state == VhdxState.PartiallyPresent)
         {
-            _bitmapsMissing.Add((index / (_geometry.ChunkRatio + 1) * (_geometry.ChunkRatio + 1L)) + _geometry.ChunkRatio);
+            _bitmapsMissing.Add(
+                (index / (_geometry.ChunkRatio + 1) * (_geometry.ChunkRatio + 1L)) + _geometry.ChunkRatio);
         }
 
         CheckPlace(index, VhdxMap.PlaceOf(entry), isBitmap, wasUsed, isStored);
@@ -120,7 +125,7 @@ internal sealed class VhdxCheck
         // The last block may end with the disk: its rest is never asked for.
         long blockIndex = index - (index / (_geometry.ChunkRatio + 1));
         long needed = isBitmap ? VhdxLayout.MiB
-            : Math.Min(_geometry.BlockSize, _image.Metadata.DiskSize - (blockIndex << _geometry.BlockBits));
+            : Math.Min(_geometry.BlockSize, _diskSize - (blockIndex << _geometry.BlockBits));
         if (place < VhdxLayout.HeaderSectionSize || place > _fileLength - needed)
         {
             if (isStored)

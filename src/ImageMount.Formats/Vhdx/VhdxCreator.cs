@@ -30,7 +30,7 @@ public sealed class VhdxCreator : ImageCreator<VhdxCreateOptions>
         await WriteAsync(context.File, disk, cancellationToken).ConfigureAwait(false);
     }
 
-    /// <summary>Makes an image without a parent in an empty file that can grow. Durable when the task completes.</summary>
+    /// <summary>Makes an image without a parent in an empty file that can grow; durable then.</summary>
     public static ValueTask CreateAsync(
         BlockNode file, VhdxCreateOptions options, CancellationToken cancellationToken = default) =>
         WriteAsync(file, Plan(options, null, []), cancellationToken);

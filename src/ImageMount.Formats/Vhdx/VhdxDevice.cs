@@ -13,6 +13,7 @@ internal sealed class VhdxDevice : MappedDevice, ICheckable
     private readonly string _creator;
     private readonly bool _isDirty;
     private readonly VhdxWriter? _writer;
+    private readonly SemaphoreSlim _resizing = new(1, 1);
 
     /// <summary>Makes the device.</summary>
     /// <param name="image">What was opened.</param>
@@ -34,7 +35,8 @@ internal sealed class VhdxDevice : MappedDevice, ICheckable
     /// <inheritdoc/>
     public override BlockCapabilities Capabilities => _writer is null
         ? BlockCapabilities.Map
-        : BlockCapabilities.Map | BlockCapabilities.Write | BlockCapabilities.Zero | BlockCapabilities.Discard;
+        : BlockCapabilities.Map | BlockCapabilities.Write | BlockCapabilities.Zero | BlockCapabilities.Discard
+            | BlockCapabilities.Resize;
 
     /// <inheritdoc/>
     public override BlockLimits Limits => BlockLimits.Default with { OptimalTransfer = _image.Geometry.BlockSize };
@@ -56,6 +58,30 @@ internal sealed class VhdxDevice : MappedDevice, ICheckable
 
     /// <inheritdoc/>
     protected override IWritableExtentMap? WritableMap => _writer;
+
+    /// <inheritdoc/>
+    public override async ValueTask<bool> TryResizeAsync(long newLength, CancellationToken cancellationToken)
+    {
+        if (_writer is null)
+        {
+            return false;
+        }
+
+        await _resizing.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            await new VhdxResize(_image, _map, _writer).RunAsync(
+                newLength,
+                async (offset, count) => await TryZeroAsync(offset, count, ZeroFlags.None, cancellationToken)
+                    .ConfigureAwait(false),
+                cancellationToken).ConfigureAwait(false);
+            return true;
+        }
+        finally
+        {
+            _resizing.Release();
+        }
+    }
 
     /// <inheritdoc/>
     public override async ValueTask CloseAsync()
@@ -94,7 +120,9 @@ internal sealed class VhdxDevice : MappedDevice, ICheckable
         }
 
         void Say(string key, object value) => info.FormatSpecific.Add(new(key, value));
-        Say("subformat", metadata.Parent is not null ? "differencing" : metadata.LeaveBlocksAllocated ? "fixed" : "dynamic");
+        Say(
+            "subformat", metadata.Parent is not null ? "differencing"
+                : metadata.LeaveBlocksAllocated ? "fixed" : "dynamic");
         Say("logical-sector-size", (long)_image.Geometry.SectorSize);
         Say("physical-sector-size", (long)metadata.PhysicalSectorSize);
         Say("log-size", _image.Header.LogLength);

@@ -29,7 +29,8 @@ public sealed class VhdxDriver : BlockDriver<VhdxOptions>
         VhdxHeader header = await VhdxHeader.ReadAsync(context.File, cancellationToken).ConfigureAwait(false);
         if (writable && header.LogLength == 0)
         {
-            throw new BlockException(BlockErrorKind.ReadOnly, "the image has no log, without which it cannot be changed safely")
+            throw new BlockException(
+                BlockErrorKind.ReadOnly, "the image has no log, without which it cannot be changed safely")
             {
                 Hint = "Open it read-only (--read-only), or with a temporary overlay for changes (--snapshot).",
             };
@@ -149,7 +150,8 @@ public sealed class VhdxDriver : BlockDriver<VhdxOptions>
         if (device.SectorSize != sectorSize)
         {
             throw BlockException.Invalid(
-                $"the parent '{name}' has other sectors than this disk", null, $"{device.SectorSize} bytes", $"{sectorSize}");
+                $"the parent '{name}' has other sectors than this disk", null, $"{device.SectorSize} bytes",
+                $"{sectorSize}");
         }
 
         if (locator.Linkages.Contains(device.DataWriteGuid))

@@ -33,7 +33,7 @@ internal sealed class VhdxFlush(VhdxImage image, VhdxSession session, Func<Value
     /// <summary>Notes a place that no entry names any more, once what changed is durable; under the lock.</summary>
     public void Free(long host, long size) => _freed.Add((host, size));
 
-    /// <summary>Makes everything durable that was committed before the call; calls at the same time share the work.</summary>
+    /// <summary>Makes durable what was committed before the call; calls at the same time share the work.</summary>
     public async ValueTask RunAsync(CancellationToken cancellationToken)
     {
         long ticket = Interlocked.Increment(ref _asked);
@@ -89,7 +89,7 @@ internal sealed class VhdxFlush(VhdxImage image, VhdxSession session, Func<Value
         }
     }
 
-    /// <summary>Tells the host that a place is free. Advice: a failure costs space only, so it is not passed on.</summary>
+    /// <summary>Tells the host that a place is free. Advice: a failure costs space only.</summary>
     private async ValueTask DiscardAsync(long host, long size)
     {
         long inside = Math.Min(size, image.File.Length - host);

@@ -16,16 +16,18 @@ namespace ImageMount.Formats.Vhdx;
 /// <param name="LogOffset">Place of the log, bytes.</param>
 /// <param name="LogLength">Bytes of the log.</param>
 internal sealed record VhdxHeader(
-    int Slot, ulong SequenceNumber, Guid FileWriteGuid, Guid DataWriteGuid, Guid LogGuid, long LogOffset, long LogLength)
+    int Slot, ulong SequenceNumber, Guid FileWriteGuid, Guid DataWriteGuid, Guid LogGuid, long LogOffset,
+    long LogLength)
 {
     /// <summary>Reads the file identifier and chooses the current header.</summary>
-    /// <exception cref="BlockException">InvalidData: not this format, no valid header, or an impossible log.</exception>
+    /// <exception cref="BlockException">InvalidData: other format, no valid header, impossible log.</exception>
     public static async ValueTask<VhdxHeader> ReadAsync(BlockNode file, CancellationToken cancellationToken)
     {
         if (file.Length < VhdxLayout.HeaderSectionSize)
         {
             throw BlockException.Invalid(
-                "the file is too short for a VHDX", null, $"{file.Length} bytes", $"at least {VhdxLayout.HeaderSectionSize}");
+                "the file is too short for a VHDX", null, $"{file.Length} bytes",
+                $"at least {VhdxLayout.HeaderSectionSize}");
         }
 
         using BufferLease bytes = BufferPool.Shared.Rent(VhdxLayout.HeaderSize);
@@ -128,7 +130,8 @@ internal sealed record VhdxHeader(
 
         return raw.LogOffset > long.MaxValue
             ? throw BlockException.Invalid(
-                "the log has an impossible place", (slot == 0 ? VhdxLayout.Header1Offset : VhdxLayout.Header2Offset) + 72,
+                "the log has an impossible place",
+                (slot == 0 ? VhdxLayout.Header1Offset : VhdxLayout.Header2Offset) + 72,
                 $"0x{raw.LogOffset.Value:x}")
             : new VhdxHeader(
                 slot, raw.SequenceNumber, raw.FileWriteGuid, raw.DataWriteGuid, raw.LogGuid, (long)raw.LogOffset.Value,

@@ -26,7 +26,8 @@ internal sealed class VhdxHeaderWriter(BlockNode file, VhdxHeader current)
             };
             if (next.SequenceNumber == 0)
             {
-                throw BlockException.Invalid("the header's sequence number cannot grow any more", VhdxLayout.Header1Offset);
+                throw BlockException.Invalid(
+                    "the header's sequence number cannot grow any more", VhdxLayout.Header1Offset);
             }
 
             next.Store(bytes.Span);

@@ -40,7 +40,7 @@ internal sealed class VhdxImage
     /// <summary>Sizes.</summary>
     public VhdxGeometry Geometry => Metadata.Geometry;
 
-    /// <summary>Pieces of everything that changes through the log, in its sectors: BAT, sector bitmaps, metadata.</summary>
+    /// <summary>Pieces of what changes through the log, in its sectors: BAT, sector bitmaps, metadata.</summary>
     public TableCache Tables { get; }
 
     /// <summary>The piece with the BAT entry of an index.</summary>

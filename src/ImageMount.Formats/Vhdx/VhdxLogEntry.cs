@@ -6,7 +6,7 @@ using ImageMount.Core.Memory;
 
 namespace ImageMount.Formats.Vhdx;
 
-/// <summary>An entry of the log (2.3.1), known by its header; whether the rest is sound is found out on demand.</summary>
+/// <summary>An entry of the log (2.3.1), known by its header; whether it is sound is found out on demand.</summary>
 /// <param name="Offset">Where it begins in the log, bytes.</param>
 /// <param name="Length">Bytes; it may go round the end of the log.</param>
 /// <param name="Tail">Where in the log the sequence begins that this entry ends.</param>

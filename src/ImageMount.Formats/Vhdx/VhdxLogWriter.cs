@@ -50,26 +50,27 @@ internal sealed class VhdxLogWriter
     /// <param name="lastOffset">Everything fits into this much.</param>
     public async ValueTask WriteAsync(TableCapture changes, long fileLength, long lastOffset)
     {
-        bool isFirst = _guid == Guid.Empty;
-        if (isFirst)
+        if (_guid == Guid.Empty)
         {
             _guid = Guid.NewGuid();
         }
 
+        long start = _at;
         try
         {
             await WriteEntryAsync(changes, fileLength, lastOffset).ConfigureAwait(false);
             await _file.FlushAsync().ConfigureAwait(false);
-            if (isFirst)
-            {
-                Guid guid = _guid;
-                await _headers.UpdateAsync(old => old with { LogGuid = guid }).ConfigureAwait(false);
-            }
         }
-        catch when (isFirst && _headers.Current.LogGuid == Guid.Empty)
+        catch
         {
-            _guid = Guid.Empty; // Announced by the next one.
+            _at = start; // The next one goes to the same place, so that the one before this stays whole.
             throw;
+        }
+
+        if (_headers.Current.LogGuid != _guid)
+        {
+            Guid guid = _guid;
+            await _headers.UpdateAsync(old => old with { LogGuid = guid }).ConfigureAwait(false);
         }
 
         await changes.WriteAsync(_file, CancellationToken.None).ConfigureAwait(false);

@@ -141,7 +141,8 @@ internal sealed record VhdxMetadata
             }
             else if ((raw.Flags & VhdxRawMetadataEntry.IsRequired) != 0)
             {
-                throw BlockException.Unsupported($"the file needs a metadata item that is not known: {raw.ItemId.Value:B}");
+                throw BlockException.Unsupported(
+                    $"the file needs a metadata item that is not known: {raw.ItemId.Value:B}");
             }
         }
 

@@ -41,7 +41,8 @@ internal sealed class VhdxParentLocator
 
     /// <summary>Parent as the image names it, for people.</summary>
     public string Name =>
-        Values.GetValueOrDefault(RelativePath) ?? Values.GetValueOrDefault(AbsolutePath) ?? Values.GetValueOrDefault(VolumePath) ?? "";
+        Values.GetValueOrDefault(RelativePath) ?? Values.GetValueOrDefault(AbsolutePath)
+        ?? Values.GetValueOrDefault(VolumePath) ?? "";
 
     /// <summary>
     /// Where the parent may be, as paths relative to the child, in the order to try. Paths of Windows volumes and
@@ -157,7 +158,8 @@ internal sealed class VhdxParentLocator
             if (!Guid.TryParseExact(text, "B", out Guid guid))
             {
                 throw BlockException.Invalid(
-                    $"the parent locator's {key} is no GUID", at, $"{text.Length.ToString(CultureInfo.InvariantCulture)} characters");
+                    $"the parent locator's {key} is no GUID", at,
+                    $"{text.Length.ToString(CultureInfo.InvariantCulture)} characters");
             }
 
             linkages.Add(guid);

@@ -14,7 +14,7 @@ internal readonly record struct VhdxRegion(Guid Id, long Offset, long Length)
     public long End => Offset + Length;
 }
 
-/// <summary>The region table (2.2.3): where the BAT and the metadata are. Two copies; the first valid one counts.</summary>
+/// <summary>The region table (2.2.3): where BAT and metadata are. Two copies; the first valid one counts.</summary>
 internal sealed class VhdxRegions
 {
     private VhdxRegions(VhdxRegion bat, VhdxRegion metadata, VhdxRegion[] structures, bool isSecond)
@@ -32,7 +32,7 @@ internal sealed class VhdxRegions
     /// <summary>The metadata.</summary>
     public VhdxRegion Metadata { get; }
 
-    /// <summary>Everything that is not a block: header section, log and all regions, in the order of their places.</summary>
+    /// <summary>All that is not a block: header section, log and regions, in the order of their places.</summary>
     public IReadOnlyList<VhdxRegion> Structures { get; }
 
     /// <summary>First byte behind all structures.</summary>

@@ -52,7 +52,8 @@ internal sealed class VhdxReplay
             .ConfigureAwait(false);
         if (sequence is null)
         {
-            throw new BlockException(BlockErrorKind.InvalidData, "the log has to be replayed, but no entry of it is whole")
+            throw new BlockException(
+                BlockErrorKind.InvalidData, "the log has to be replayed, but no entry of it is whole")
             {
                 Offset = header.LogOffset,
                 Hint = "The program that wrote the image may be able to repair it: qemu-img check -r all.",

@@ -69,7 +69,8 @@ internal sealed class VhdxReplayedFile(BlockNode file) : BlockDevice
     {
         if (_sectors.Count >= MaxSectors)
         {
-            throw BlockException.Limit("the log is too large to be replayed in memory", _sectors.Count + 1L, MaxSectors);
+            throw BlockException.Limit(
+                "the log is too large to be replayed in memory", _sectors.Count + 1L, MaxSectors);
         }
 
         _sectors[offset] = buffer.ToArray();

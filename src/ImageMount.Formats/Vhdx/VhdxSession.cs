@@ -68,7 +68,8 @@ internal sealed class VhdxSession(VhdxImage image)
         if (wasUsed)
         {
             throw new BlockException(
-                BlockErrorKind.InvalidData, "two blocks share a place, or one lies over the metadata: writing would damage both")
+                BlockErrorKind.InvalidData,
+                "two blocks share a place, or one lies over the metadata: writing would damage both")
             {
                 Offset = image.Regions.Bat.Offset + (entryIndex * sizeof(ulong)),
                 Found = $"0x{entry:x}",

@@ -32,7 +32,7 @@ internal sealed class VhdxSpace
         _file = file;
         _keptLength = keepsLength ? file.Length : 0;
         _zeroes = (file.Capabilities & BlockCapabilities.Zero) != 0;
-        _next = usage.Units * VhdxLayout.MiB;
+        _next = Math.Max(usage.Units * VhdxLayout.MiB, usage.NominalEnd);
         _end = file.Length;
         for (long unit = 0; unit < usage.Units;)
         {
@@ -125,6 +125,28 @@ internal sealed class VhdxSpace
         }
     }
 
+    /// <summary>Makes the file long enough for a block that has its place already, and ends behind it.</summary>
+    public async ValueTask GrowToAsync(long end, CancellationToken cancellationToken)
+    {
+        await _growing.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            if (_file.Length < end && !await TryGrowAsync(end, cancellationToken).ConfigureAwait(false))
+            {
+                throw CannotGrow(end);
+            }
+
+            lock (_lock)
+            {
+                _end = _file.Length;
+            }
+        }
+        finally
+        {
+            _growing.Release();
+        }
+    }
+
     /// <summary>Cuts the free end of the file off; nothing is under way any more.</summary>
     public async ValueTask TrimAsync()
     {
@@ -180,11 +202,7 @@ internal sealed class VhdxSpace
         if (!await TryGrowAsync(wanted + step, cancellationToken).ConfigureAwait(false)
             && !await TryGrowAsync(wanted, cancellationToken).ConfigureAwait(false))
         {
-            throw new BlockException(BlockErrorKind.NoSpace, "the image's file cannot grow")
-            {
-                Found = $"0x{_file.Length:x}",
-                Expected = $"at least 0x{wanted:x}",
-            };
+            throw CannotGrow(wanted);
         }
 
         lock (_lock)
@@ -192,6 +210,12 @@ internal sealed class VhdxSpace
             _end = _file.Length;
         }
     }
+
+    private BlockException CannotGrow(long wanted) => new(BlockErrorKind.NoSpace, "the image's file cannot grow")
+    {
+        Found = $"0x{_file.Length:x}",
+        Expected = $"at least 0x{wanted:x}",
+    };
 
     /// <summary>A host that is full may still have room for less, so only that refusal is swallowed.</summary>
     private async ValueTask<bool> TryGrowAsync(long length, CancellationToken cancellationToken)

@@ -15,6 +15,7 @@ internal sealed class VhdxUsage
 
     private readonly ulong[] _used;
     private readonly long _units;
+    private readonly long _fileLength;
 
     private VhdxUsage(long fileLength)
     {
@@ -23,24 +24,16 @@ internal sealed class VhdxUsage
             throw BlockException.Limit("the file is too large", fileLength, VhdxLayout.MaxWrittenFile);
         }
 
+        _fileLength = fileLength;
         _units = (fileLength + VhdxLayout.MiB - 1) / VhdxLayout.MiB;
         _used = new ulong[(_units / 64) + 1];
     }
 
-    /// <summary>First byte after what is in use; a multiple of 1 MiB.</summary>
-    public long End
-    {
-        get
-        {
-            long unit = _units;
-            while (unit > 0 && !IsUsed(unit - 1))
-            {
-                unit--;
-            }
-
-            return unit * VhdxLayout.MiB;
-        }
-    }
+    /// <summary>
+    /// Where the last block would end that begins in the file: a block may be cut off by the end of the file where the
+    /// disk ends in it, and what it lacks is its own.
+    /// </summary>
+    public long NominalEnd { get; private set; }
 
     /// <summary>MiB of the file, the last one perhaps not whole.</summary>
     public long Units => _units;
@@ -104,10 +97,15 @@ internal sealed class VhdxUsage
         }
     }
 
-    /// <summary>Marks a range; true when part of it was marked before. What lies outside the file is left out.</summary>
+    /// <summary>Marks a range; true when part of it was marked before. Not what lies outside the file.</summary>
     private bool Mark(long offset, long count)
     {
         bool wasUsed = false;
+        if (offset >= 0 && offset < _fileLength)
+        {
+            NominalEnd = Math.Max(NominalEnd, offset + count);
+        }
+
         long end = Math.Min(_units, (offset >> 20) + ((count + VhdxLayout.MiB - 1) >> 20));
         for (long unit = Math.Max(0, offset >> 20); unit < end; unit++)
         {

@@ -18,6 +18,7 @@ internal sealed class VhdxWriter : IWritableExtentMap
     private readonly VhdxMap _map;
     private readonly VhdxGeometry _geometry;
     private readonly VhdxZeroing _zeroing;
+    private readonly VhdxPublisher _publisher;
     private readonly SemaphoreSlim _bitmapGate = new(1, 1);
 
     public VhdxWriter(VhdxImage image, VhdxMap map, bool discards, Func<ValueTask> quiesce)
@@ -27,6 +28,7 @@ internal sealed class VhdxWriter : IWritableExtentMap
         _geometry = image.Geometry;
         Session = new VhdxSession(image);
         Flush = new VhdxFlush(image, Session, quiesce, discards);
+        _publisher = new VhdxPublisher(image, map);
         _zeroing = new VhdxZeroing(image, map, this, discards);
     }
 
@@ -50,7 +52,8 @@ internal sealed class VhdxWriter : IWritableExtentMap
         _map.LookupAsync(guestOffset, count, cancellationToken);
 
     /// <inheritdoc/>
-    public ValueTask<WriteTarget> PrepareWriteAsync(long guestOffset, long count, CancellationToken cancellationToken) =>
+    public ValueTask<WriteTarget> PrepareWriteAsync(
+        long guestOffset, long count, CancellationToken cancellationToken) =>
         Session.HasBegun && _map.TryLookup(guestOffset, count, out MappedRun run) && run.Kind == RunKind.Data
             ? new(new WriteTarget(_image.File, run.HostOffset, run.Length, null))
             : PrepareSlowlyAsync(guestOffset, count, cancellationToken);
@@ -88,9 +91,13 @@ internal sealed class VhdxWriter : IWritableExtentMap
         try
         {
             long[] keys = lease.Kind == VhdxLeaseKind.Blocks ? []
-                : await BitmapKeysAsync(lease).ConfigureAwait(false);
+                : await _publisher.BitmapKeysAsync(lease).ConfigureAwait(false);
             long batKey = _image.BatKey(_geometry.EntryOf(lease.GuestStart >> _geometry.BlockBits));
-            await ChangeAsync([batKey, .. keys], () => Publish(lease, batKey, keys)).ConfigureAwait(false);
+            await ChangeAsync([batKey, .. keys], () =>
+            {
+                _publisher.Publish(lease, batKey, keys);
+                Leases.Remove(lease.Hold);
+            }).ConfigureAwait(false);
         }
         catch
         {
@@ -108,7 +115,7 @@ internal sealed class VhdxWriter : IWritableExtentMap
         }
         else if (lease.Kind == VhdxLeaseKind.FirstSectors)
         {
-            Session.Space.Return(BlockHost(lease), _geometry.BlockSize);
+            Session.Space.Return(_publisher.BlockHost(lease), _geometry.BlockSize);
         }
 
         lock (_image.Sync)
@@ -118,8 +125,8 @@ internal sealed class VhdxWriter : IWritableExtentMap
     }
 
     /// <summary>
-    /// Makes a change of cached pieces, all of which are at hand when <paramref name="change"/> runs under the lock. When
-    /// too much waits for a flush already, flushes first.
+    /// Makes a change of cached pieces, all of which are at hand when <paramref name="change"/> runs under the lock.
+    /// When too much waits for a flush already, flushes first.
     /// </summary>
     public async ValueTask ChangeAsync(long[] keys, Action change)
     {
@@ -149,20 +156,8 @@ internal sealed class VhdxWriter : IWritableExtentMap
     }
 
     /// <summary>Sets BAT entries of one piece; under the lock, the piece at hand.</summary>
-    public void SetEntries(long batKey, IEnumerable<(long Entry, ulong Value)> changes)
-    {
-        TableSlice slice = _image.Tables.Find(batKey)!;
-        slice.BeginChange();
-        foreach ((long entry, ulong value) in changes)
-        {
-            slice.SetWord(VhdxImage.BatIndex(entry), value);
-        }
-
-        slice.EndChange();
-        _image.Tables.MarkDirty(slice);
-    }
-
-    private long BlockHost(VhdxLease lease) => lease.HostStart - (lease.GuestStart & (_geometry.BlockSize - 1));
+    public void SetEntries(long batKey, IEnumerable<(long Entry, ulong Value)> changes) =>
+        _publisher.SetEntries(batKey, changes);
 
     private async ValueTask<WriteTarget> PrepareSlowlyAsync(
         long guestOffset, long count, CancellationToken cancellationToken)
@@ -185,7 +180,8 @@ internal sealed class VhdxWriter : IWritableExtentMap
                     await plan.Conflict!.WaitAsync(cancellationToken).ConfigureAwait(false);
                     break;
                 case PlanStep.NeedBitmap:
-                    await EnsureBitmapAsync(guestOffset >> _geometry.BlockBits, cancellationToken).ConfigureAwait(false);
+                    await EnsureBitmapAsync(guestOffset >> _geometry.BlockBits, cancellationToken)
+                        .ConfigureAwait(false);
                     break;
                 case PlanStep.Lease:
                     return await LeaseAsync(plan, guestOffset, count, cancellationToken).ConfigureAwait(false);
@@ -329,7 +325,10 @@ internal sealed class VhdxWriter : IWritableExtentMap
                 host += plan.Start & (_geometry.BlockSize - 1);
             }
 
-            var lease = new VhdxLease(this, plan.Kind, plan.Held!, plan.Start, plan.End, host, zero) { IsOldPlace = isOld };
+            var lease = new VhdxLease(this, plan.Kind, plan.Held!, plan.Start, plan.End, host, zero)
+            {
+                IsOldPlace = isOld,
+            };
             return new WriteTarget(
                 _image.File, host + (guestOffset - plan.Start), Math.Min(count, plan.End - guestOffset), lease);
         }
@@ -383,109 +382,6 @@ internal sealed class VhdxWriter : IWritableExtentMap
         {
             _bitmapGate.Release();
         }
-    }
-
-    /// <summary>
-    /// The pieces of the bitmap that a lease changes: of its sectors, and for a block that is new all of the block's,
-    /// where other programs may have left bits.
-    /// </summary>
-    private async ValueTask<long[]> BitmapKeysAsync(VhdxLease lease)
-    {
-        long block = lease.GuestStart >> _geometry.BlockBits;
-        ulong entry = await _map.ReadEntryAsync(_geometry.BitmapEntryOf(block)).ConfigureAwait(false);
-        long place = _map.BitmapPlace(entry, lease.GuestStart, _image.File.Length);
-        bool isNew = lease.Kind == VhdxLeaseKind.FirstSectors;
-        long first = isNew ? block << _geometry.BlockBits : lease.GuestStart;
-        long last = (isNew ? (block + 1) << _geometry.BlockBits : lease.GuestEnd) - 1;
-        long firstKey = _map.BitmapKey(place, first);
-        long pieces = ((_map.BitmapKey(place, last) - firstKey) / VhdxLayout.LogSectorSize) + 1;
-        var keys = new long[pieces];
-        for (int i = 0; i < pieces; i++)
-        {
-            keys[i] = firstKey + ((long)i * VhdxLayout.LogSectorSize);
-        }
-
-        return keys;
-    }
-
-    /// <summary>Bits first, then the BAT entry that makes readers look at them; under the lock.</summary>
-    private void Publish(VhdxLease lease, long batKey, long[] bitmapKeys)
-    {
-        long block = lease.GuestStart >> _geometry.BlockBits;
-        switch (lease.Kind)
-        {
-            case VhdxLeaseKind.Blocks:
-                long blocks = (lease.GuestEnd - lease.GuestStart) >> _geometry.BlockBits;
-                SetEntries(batKey, Enumerable.Range(0, (int)blocks).Select(i => (
-                    _geometry.EntryOf(block + i),
-                    (ulong)(lease.HostStart + ((long)i * _geometry.BlockSize)) | (ulong)VhdxState.FullyPresent)));
-                break;
-            case VhdxLeaseKind.FirstSectors:
-                long blockStart = block << _geometry.BlockBits;
-                FillBits(bitmapKeys, _geometry.BitOf(blockStart), _geometry.SectorsPerBlock, false);
-                FillBits(bitmapKeys, lease);
-                SetEntries(batKey, [(
-                    _geometry.EntryOf(block), (ulong)BlockHost(lease) | (ulong)VhdxState.PartiallyPresent)]);
-                break;
-            default:
-                FillBits(bitmapKeys, lease);
-                if (IsComplete(block, bitmapKeys[0] - PieceOffset(_geometry.BitOf(lease.GuestStart))))
-                {
-                    SetEntries(batKey, [(
-                        _geometry.EntryOf(block), (ulong)BlockHost(lease) | (ulong)VhdxState.FullyPresent)]);
-                }
-
-                break;
-        }
-
-        Leases.Remove(lease.Hold);
-    }
-
-    private static long PieceOffset(long bit) => bit / VhdxBitmaps.BitsPerPiece * VhdxLayout.LogSectorSize;
-
-    private void FillBits(long[] keys, VhdxLease lease) => FillBits(
-        keys, _geometry.BitOf(lease.GuestStart), (lease.GuestEnd - lease.GuestStart) >> _geometry.SectorBits, true);
-
-    private void FillBits(long[] keys, long first, long count, bool value)
-    {
-        // The keys begin at the piece of the first bit, or of the block's first bit.
-        long inBitmap = PieceOffset(first);
-        long keyOfFirst = Array.Find(keys, key => (key & (VhdxLayout.MiB - 1)) == inBitmap);
-        while (count > 0)
-        {
-            int inPiece = (int)(first % VhdxBitmaps.BitsPerPiece);
-            int step = (int)Math.Min(count, VhdxBitmaps.BitsPerPiece - inPiece);
-            TableSlice piece = _image.Tables.Find(keyOfFirst)!;
-            piece.BeginChange();
-            VhdxBitmaps.Fill(piece, inPiece, step, value);
-            piece.EndChange();
-            _image.Tables.MarkDirty(piece);
-            keyOfFirst += VhdxLayout.LogSectorSize;
-            first += step;
-            count -= step;
-        }
-    }
-
-    /// <summary>True when all sectors of a block are known to be here; pieces that are not at hand are not asked.</summary>
-    private bool IsComplete(long block, long bitmapPlace)
-    {
-        long blockStart = block << _geometry.BlockBits;
-        long left = (Math.Min(blockStart + _geometry.BlockSize, Length) - blockStart) >> _geometry.SectorBits;
-        for (long bit = _geometry.BitOf(blockStart); left > 0;)
-        {
-            int inPiece = (int)(bit % VhdxBitmaps.BitsPerPiece);
-            int step = (int)Math.Min(left, VhdxBitmaps.BitsPerPiece - inPiece);
-            if (_image.Tables.Find(bitmapPlace + PieceOffset(bit)) is not { } piece
-                || !VhdxBitmaps.AreSet(piece, inPiece, step))
-            {
-                return false;
-            }
-
-            bit += step;
-            left -= step;
-        }
-
-        return true;
     }
 
     /// <summary>How a write goes on.</summary>

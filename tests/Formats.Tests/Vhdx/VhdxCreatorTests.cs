@@ -30,7 +30,8 @@ public sealed class VhdxCreatorTests
     [InlineData(64L << 40, 0, 4096)]
     [InlineData(6L << 40, 1 << 20, 512)]
     [InlineData(0, 0, 512)]
-    public async Task Disks_up_to_the_largest_are_made_and_written_at_both_ends(long size, long blockSize, int sectorSize)
+    public async Task Disks_up_to_the_largest_are_made_and_written_at_both_ends(
+        long size, long blockSize, int sectorSize)
     {
         using var dir = new TempDir();
         string path = dir.File("large.vhdx");

@@ -80,7 +80,8 @@ public sealed class VhdxHandMadeTests
         var hand = new VhdxByHand(await EmptyAsync());
         int entry = VhdxByHand.Metadata + 32 + (5 * 32);
         hand.Put(entry, new Guid("11112222-3333-4444-5555-666677778888").ToByteArray())
-            .Put32(entry + 16, 0x20000).Put32(entry + 20, 8).Put32(entry + 24, 4).Put32(VhdxByHand.Metadata + 8, 6 << 16);
+            .Put32(entry + 16, 0x20000).Put32(entry + 20, 8).Put32(entry + 24, 4)
+            .Put32(VhdxByHand.Metadata + 8, 6 << 16);
         BlockException e = await VhdxImages.RefusedAsync(hand.Image);
         Assert.Equal(BlockErrorKind.NotSupported, e.Kind);
         Assert.Contains("11112222-3333", e.Message, StringComparison.Ordinal);
@@ -235,7 +236,8 @@ public sealed class VhdxHandMadeTests
             }
         }
 
-        Assert.True(device.Content.Length <= image.Length + Block, $"the file grew to {device.Content.Length >> 20} MiB");
+        Assert.True(
+            device.Content.Length <= image.Length + Block, $"the file grew to {device.Content.Length >> 20} MiB");
         await VhdxImages.AssertSoundAsync(device.Content, "after coming and going");
     }
 

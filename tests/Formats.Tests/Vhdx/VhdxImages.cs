@@ -9,7 +9,7 @@ internal static class VhdxImages
     /// <summary>Smallest blocks.</summary>
     public const int Block = 1 << 20;
 
-    /// <summary>Kinds of disks that change how tables are read or written; by name, so that a failing case can be read.</summary>
+    /// <summary>Kinds of disks with different tables; by name, so that a failing case can be read.</summary>
     public static readonly Dictionary<string, VhdxCreateOptions> Layouts = new()
     {
         ["dynamic"] = new() { BlockSize = Block },
@@ -38,7 +38,8 @@ internal static class VhdxImages
             var device = new MemoryDevice(0);
             var node = new BlockNode("new", "test", device);
             await VhdxCreator.CreateChildAsync(
-                node, (options ?? new VhdxCreateOptions { BlockSize = Block }) with { Size = size }, graph.Root, relativePath);
+                node, (options ?? new VhdxCreateOptions { BlockSize = Block }) with { Size = size }, graph.Root,
+                relativePath);
             return device.Content;
         }
     }

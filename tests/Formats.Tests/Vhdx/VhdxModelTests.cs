@@ -53,6 +53,7 @@ public sealed class VhdxModelTests
         Initial = initial,
         Unit = VhdxImages.Block,
         Largest = 1400 << 10,
+        ResizeGranularity = 4096,
         CreateAsync = () =>
         {
             byte[] image = (byte[])empty.Clone();

@@ -89,7 +89,8 @@ public sealed class VhdxParentTests
         Assert.Equal(BlockErrorKind.NotFound, e.Kind);
         Assert.Contains("backing.file.filename", e.Describe(), StringComparison.Ordinal);
         string child = $"driver=vhdx,file.filename={dir.File("child.vhdx")}";
-        await using (Graph named = await TestGraph.OpenOptionsAsync($"{child},backing.file.filename={dir.File("moved.vhdx")}"))
+        string moved = $"{child},backing.file.filename={dir.File("moved.vhdx")}";
+        await using (Graph named = await TestGraph.OpenOptionsAsync(moved))
         {
             Assert.Equal(content, await VhdxImages.ReadAllAsync(named.Root));
         }

@@ -6,7 +6,9 @@ using ImageMount.TestSupport;
 
 namespace ImageMount.Fuzz.Tests.Hostile;
 
-/// <summary>VHDX images to be damaged: one of qemu's, one with a log that waits, one with a parent. As small as they get.</summary>
+/// <summary>
+/// VHDX images to be damaged: one of qemu's, one with a log that waits, one with a parent. As small as they get.
+/// </summary>
 internal static class VhdxSeeds
 {
     private const int Size = (2 << 20) + (3 * 512);
