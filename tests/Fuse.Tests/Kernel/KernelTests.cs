@@ -323,9 +323,10 @@ public sealed class KernelTests
         await fileSystem.Cancelled.Task.WaitAsync(KernelMount.Watchdog);
         await process.WaitForExitAsync().WaitAsync(KernelMount.Watchdog);
         Assert.NotEqual(0, process.ExitCode);
-        // The reader may be gone before the worker that served INTERRUPT has counted it; after the end it has.
+        // The reader may be gone before the worker that served INTERRUPT has counted it; after the end it has. A dying
+        // process closes its file with the signal still pending, so the kernel may interrupt FLUSH as well.
         await mount.Session.UnmountAsync().WaitAsync(KernelMount.Watchdog);
-        Assert.Equal(1, mount.Session.Counters.Interrupted);
+        Assert.InRange(mount.Session.Counters.Interrupted, 1, 2);
     }
 
     [SkippableFact]
