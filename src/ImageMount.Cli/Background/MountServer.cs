@@ -220,7 +220,8 @@ public sealed class MountServer
             Pid = Environment.ProcessId,
             StartTime = ServerProcess.StartTimeOf(Environment.ProcessId),
             Source = _request.Image.Source,
-            SourcePath = graph.Location is { } location ? Path.GetFullPath(location) : null,
+            SourcePath = graph.Location is { } location && !location.Contains("://", StringComparison.Ordinal)
+                ? Path.GetFullPath(location) : null,
             MountPoint = place.Path,
             Format = graph.Image.Driver,
             ReadOnly = !graph.Root.CanWrite,

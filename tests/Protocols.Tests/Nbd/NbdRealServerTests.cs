@@ -32,6 +32,11 @@ public sealed class NbdRealServerTests : NbdTestBase
         await using (Graph graph = await OpenAsync(server.Uri(export), writable: true, options: ("open-timeout", "10")))
         {
             await AssertContentAsync(graph.Root, model, kind);
+            if (kind == "nbdkit -o")
+            {
+                return; // In the old style nbdkit 1.32 offers flushes and refuses each, so writing is no use.
+            }
+
             TestPattern.Fill(model.AsSpan(70_000, 200_000), 70_000, 2);
             await graph.Root.WriteAsync(70_000, model.AsMemory(70_000, 200_000));
             model.AsSpan(300_000, 40_000).Clear();
