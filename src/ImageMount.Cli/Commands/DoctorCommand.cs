@@ -85,7 +85,8 @@ internal static class DoctorCommand
         Library(file, package, System.Runtime.InteropServices.NativeLibrary.TryLoad(file, out _), use);
 
     private static Finding Library(string file, string package, bool isThere, string use) => new(
-        file, isThere, isThere ? "ok" : "missing", use, isThere ? null : $"install the package {package}") { Package = package };
+        file, isThere, isThere ? "ok" : "missing", use, isThere ? null : $"install the package {package}")
+    { Package = package };
 
     private static string? FindProgram(string name) =>
         (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Append("/usr/bin").Append("/bin")
