@@ -31,6 +31,10 @@ internal sealed class HostFolder : IDisposable
     /// <summary>As the user wrote it.</summary>
     public string Path { get; }
 
+    /// <summary>Absolute, without links, as of now.</summary>
+    public string RealPath =>
+        new FileInfo($"/proc/self/fd/{Root.DangerousGetHandle()}").LinkTarget ?? System.IO.Path.GetFullPath(Path);
+
     /// <summary>The folder.</summary>
     public SafeFileHandle Root { get; }
 
