@@ -74,6 +74,7 @@ internal sealed class NbdConnection
     public void Start() => _receiving = ReceiveAsync();
 
     /// <summary>Sends a request and waits for its answer. Only reads are cancelled once they are queued.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<NbdOutcome> RequestAsync(NbdRequest request, CancellationToken cancellationToken)
     {
         Interlocked.Increment(ref _outstanding);
