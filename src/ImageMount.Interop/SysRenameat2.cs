@@ -1,0 +1,23 @@
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+
+namespace ImageMount.Interop;
+
+/// <summary>renameat2(2).</summary>
+public static partial class SysRenameat2
+{
+    /// <summary>Fail with EEXIST where the new name is taken.</summary>
+    public const uint RENAME_NOREPLACE = 1;
+
+    /// <summary>Both names must be taken; what they name changes places, in one step.</summary>
+    public const uint RENAME_EXCHANGE = 2;
+
+    /// <summary>0 or -errno; -EINVAL where the file system does not know a flag. Links are renamed, not followed.</summary>
+    public static int Rename(
+        SafeFileHandle fromDirectory, string from, SafeFileHandle toDirectory, string to, uint flags) =>
+        NativeRenameat2(fromDirectory, from, toDirectory, to, flags) == 0 ? 0 : -Marshal.GetLastPInvokeError();
+
+    [LibraryImport("libc", EntryPoint = "renameat2", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int NativeRenameat2(
+        SafeFileHandle fromDirectory, string from, SafeFileHandle toDirectory, string to, uint flags);
+}
