@@ -8,11 +8,11 @@ public static partial class SysMkdirat
 {
     /// <summary>0 or -errno.</summary>
     /// <param name="directory">Open folder.</param>
-    /// <param name="name">Name in it.</param>
+    /// <param name="name">Name in it, bytes with a NUL at the end: names need not be text.</param>
     /// <param name="mode">Permissions, before umask.</param>
-    public static int Make(SafeFileHandle directory, string name, uint mode) =>
+    public static int Make(SafeFileHandle directory, byte[] name, uint mode) =>
         NativeMkdirat(directory, name, mode) == 0 ? 0 : -Marshal.GetLastPInvokeError();
 
-    [LibraryImport("libc", EntryPoint = "mkdirat", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int NativeMkdirat(SafeFileHandle directory, string name, uint mode);
+    [LibraryImport("libc", EntryPoint = "mkdirat", SetLastError = true)]
+    private static partial int NativeMkdirat(SafeFileHandle directory, byte[] name, uint mode);
 }

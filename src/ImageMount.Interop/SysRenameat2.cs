@@ -12,12 +12,13 @@ public static partial class SysRenameat2
     /// <summary>Both names must be taken; what they name changes places, in one step.</summary>
     public const uint RENAME_EXCHANGE = 2;
 
-    /// <summary>0 or -errno; -EINVAL where the file system does not know a flag. Links are renamed, not followed.</summary>
+    /// <summary>0 or -errno; -EINVAL where the file system does not know a flag. Links are renamed, not followed.
+    /// Names are bytes with a NUL at the end.</summary>
     public static int Rename(
-        SafeFileHandle fromDirectory, string from, SafeFileHandle toDirectory, string to, uint flags) =>
+        SafeFileHandle fromDirectory, byte[] from, SafeFileHandle toDirectory, byte[] to, uint flags) =>
         NativeRenameat2(fromDirectory, from, toDirectory, to, flags) == 0 ? 0 : -Marshal.GetLastPInvokeError();
 
-    [LibraryImport("libc", EntryPoint = "renameat2", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    [LibraryImport("libc", EntryPoint = "renameat2", SetLastError = true)]
     private static partial int NativeRenameat2(
-        SafeFileHandle fromDirectory, string from, SafeFileHandle toDirectory, string to, uint flags);
+        SafeFileHandle fromDirectory, byte[] from, SafeFileHandle toDirectory, byte[] to, uint flags);
 }

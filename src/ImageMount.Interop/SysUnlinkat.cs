@@ -10,11 +10,11 @@ public static partial class SysUnlinkat
 
     /// <summary>0 or -errno. Links are removed, not followed.</summary>
     /// <param name="directory">Open folder.</param>
-    /// <param name="name">Name in it.</param>
+    /// <param name="name">Name in it, bytes with a NUL at the end: names need not be text.</param>
     /// <param name="isFolder">The name is that of an empty folder.</param>
-    public static int Remove(SafeFileHandle directory, string name, bool isFolder) =>
+    public static int Remove(SafeFileHandle directory, byte[] name, bool isFolder) =>
         NativeUnlinkat(directory, name, isFolder ? AT_REMOVEDIR : 0) == 0 ? 0 : -Marshal.GetLastPInvokeError();
 
-    [LibraryImport("libc", EntryPoint = "unlinkat", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int NativeUnlinkat(SafeFileHandle directory, string name, int flags);
+    [LibraryImport("libc", EntryPoint = "unlinkat", SetLastError = true)]
+    private static partial int NativeUnlinkat(SafeFileHandle directory, byte[] name, int flags);
 }
