@@ -148,34 +148,68 @@ internal sealed class JournalBlocks : IDisposable
     }
 
     /// <summary>True when any sector of a range was written since the folder last followed.</summary>
-    public bool IsFresh(long offset, long count) => Any(offset, count, entry => entry.Fresh);
-
-    /// <summary>True when the journal has every sector of a range.</summary>
-    public bool Covers(long offset, long count) => !Any(offset, count, entry => ~(entry.Data | entry.Zero) & JournalEntry.All);
-
-    /// <summary>The folder has followed: nothing of a range is fresh any more.</summary>
-    public void ClearFresh(long offset, long count)
+    public bool IsFresh(long offset, long count)
     {
         lock (_lock)
         {
-            ForEachBlock(offset, count, (block, sectors) =>
+            bool isFresh = false;
+            ForEachBlock(offset, count, (block, sectors) => !(isFresh = (Get(block).Fresh & sectors) != 0));
+            return isFresh;
+        }
+    }
+
+    /// <summary>True when the journal has every sector of a range.</summary>
+    public bool Covers(long offset, long count)
+    {
+        lock (_lock)
+        {
+            long end = offset + count;
+            while (offset < end)
             {
-                JournalEntry entry = Get(block);
-                if ((entry.Fresh & sectors) != 0)
+                if (Find(offset, end - offset, out long length) == JournalSource.Below)
                 {
-                    Set(block, entry.WithoutFresh(sectors));
+                    return false;
                 }
 
-                return true;
-            });
+                offset += length;
+            }
+
+            return true;
+        }
+    }
+
+    /// <summary>The folder has followed: nothing is fresh any more. The answer undoes that.</summary>
+    public Action ClearFresh()
+    {
+        lock (_lock)
+        {
+            var cleared = new List<(long Block, int Sectors)>();
+            foreach ((long block, JournalEntry entry) in Entries().Where(known => known.Entry.Fresh != 0))
+            {
+                cleared.Add((block, entry.Fresh));
+                Set(block, entry.WithoutFresh(JournalEntry.All));
+            }
+
+            return () =>
+            {
+                lock (_lock)
+                {
+                    foreach ((long block, int sectors) in cleared)
+                    {
+                        Set(block, Get(block).WithFresh(sectors));
+                    }
+                }
+            };
         }
     }
 
     /// <summary>
     /// Writes everything into the file, so that it can be gone on with from there, and waits until it is on the disk.
     /// </summary>
-    /// <param name="state">What else is kept with the blocks.</param>
-    public void Save(ReadOnlySpan<byte> state)
+    /// <param name="state">What else is kept with the blocks; null when that is as it was the last time.</param>
+    /// <param name="applyId">Id of the last applying.</param>
+    /// <param name="isApplied">Everything is in the folder too.</param>
+    public void Save(byte[]? state, string applyId, bool isApplied)
     {
         lock (_lock)
         {
@@ -184,15 +218,18 @@ internal sealed class JournalBlocks : IDisposable
                 _file.WriteSlot(slot, 0, _memory[slot]);
             }
 
-            byte[] index = JournalIndex.Write(Entries(), state);
-            uint count = (uint)((index.Length + BlockSize - 1) / BlockSize);
-            uint first = _next;
-            _next = checked(_next + count);
-            (uint oldFirst, uint oldCount) = _file.SaveIndex(first, index);
+            byte[] index = JournalIndex.Write(Entries());
+            (uint, byte[]) indexPart = (Reserve(index), index);
+            (uint, byte[])? statePart = state is null ? null : (Reserve(state), state);
+            IReadOnlyList<JournalPart> old = _file.Save(indexPart, statePart, applyId, isApplied);
+            _hasIndex = true;
             _unsaved.Clear();
-            for (uint i = 0; i < oldCount; i++)
+            foreach (JournalPart part in old)
             {
-                _freeAfterSaving.Add(oldFirst + i);
+                for (uint i = 0; i < part.SlotCount; i++)
+                {
+                    _free.Push(part.Slot + i);
+                }
             }
 
             foreach (uint slot in _freeAfterSaving)
@@ -201,17 +238,16 @@ internal sealed class JournalBlocks : IDisposable
             }
 
             _freeAfterSaving.Clear();
-            _hasIndex = true;
         }
     }
 
-    /// <summary>Goes on with a journal that was kept; the answer is what was kept with the blocks.</summary>
-    public static JournalBlocks Load(long memory, JournalFile file, out byte[] state)
+    /// <summary>Goes on with a journal that was kept.</summary>
+    public static JournalBlocks Load(long memory, JournalFile file)
     {
         var blocks = new JournalBlocks(memory, file) { _hasIndex = true };
-        JournalIndex index = JournalIndex.Parse(file.ReadIndex(out uint indexSlot, out uint indexSlots), file);
+        (long Block, JournalEntry Entry)[] entries = JournalIndex.Parse(file.ReadIndex(out JournalPart index), file);
         var used = new HashSet<uint>();
-        foreach ((long block, JournalEntry entry) in index.Entries)
+        foreach ((long block, JournalEntry entry) in entries)
         {
             blocks.Set(block, entry);
             if (entry.HasSlot && !used.Add(entry.Slot))
@@ -220,21 +256,17 @@ internal sealed class JournalBlocks : IDisposable
             }
         }
 
-        for (uint i = 0; i < indexSlots; i++)
+        file.ReadState(out JournalPart state);
+        foreach (JournalPart part in (JournalPart[])[index, state])
         {
-            used.Add(indexSlot + i);
-        }
-
-        blocks._next = used.Count == 0 ? 0 : used.Max() + 1;
-        for (uint slot = 0; slot < blocks._next; slot++)
-        {
-            if (!used.Contains(slot))
+            for (uint i = 0; i < part.SlotCount; i++)
             {
-                blocks._free.Push(slot);
+                used.Add(part.Slot + i);
             }
         }
 
-        state = index.State;
+        // Slots that nothing leads to are left alone: finding them would cost memory for each.
+        blocks._next = used.Count == 0 ? 0 : used.Max() + 1;
         return blocks;
     }
 
@@ -279,24 +311,22 @@ internal sealed class JournalBlocks : IDisposable
         return source;
     }
 
-    private bool Any(long offset, long count, Func<JournalEntry, int> choose)
-    {
-        lock (_lock)
-        {
-            bool any = false;
-            ForEachBlock(offset, count, (block, sectors) => !(any = (choose(Get(block)) & sectors) != 0));
-            return any;
-        }
-    }
-
-    private static void ForEachBlock(long offset, long count, Func<long, int, bool> action)
+    /// <summary>Blocks of a range that the journal knows of, until the action has enough.</summary>
+    private void ForEachBlock(long offset, long count, Func<long, int, bool> action)
     {
         long end = offset + count;
         while (offset < end)
         {
+            long block = offset / BlockSize;
+            if (!_groups.ContainsKey(block / GroupSize))
+            {
+                offset = (block / GroupSize + 1) * GroupSize * BlockSize;
+                continue;
+            }
+
             int within = (int)(offset % BlockSize);
             int step = (int)Math.Min(BlockSize - within, end - offset);
-            if (!action(offset / BlockSize, Sectors(within, step)))
+            if (!action(block, Sectors(within, step)))
             {
                 return;
             }
@@ -340,6 +370,13 @@ internal sealed class JournalBlocks : IDisposable
         {
             _file.ReadSlot(slot, within, buffer);
         }
+    }
+
+    private uint Reserve(byte[] bytes)
+    {
+        uint first = _next;
+        _next = checked(_next + (uint)((bytes.Length + BlockSize - 1) / BlockSize));
+        return first;
     }
 
     private uint Allocate()

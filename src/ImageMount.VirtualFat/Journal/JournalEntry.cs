@@ -40,6 +40,9 @@ internal readonly record struct JournalEntry(long Bits)
         return Make(data, Zero | sectors, Fresh | sectors, data != 0 ? Slot : null);
     }
 
+    /// <summary>The folder has not followed after all.</summary>
+    public JournalEntry WithFresh(int sectors) => new(Bits | (long)sectors << 16);
+
     /// <summary>The folder has followed.</summary>
     public JournalEntry WithoutFresh(int sectors) => new(Bits & ~((long)sectors << 16));
 }

@@ -9,6 +9,16 @@ using Microsoft.Win32.SafeHandles;
 
 namespace ImageMount.VirtualFat.Journal;
 
+/// <summary>Bytes in the slots of a journal that are not a block's.</summary>
+/// <param name="Slot">First slot.</param>
+/// <param name="Length">Bytes.</param>
+/// <param name="Hash">SHA-256 of them.</param>
+internal readonly record struct JournalPart(uint Slot, int Length, byte[] Hash)
+{
+    /// <summary>Slots that it takes.</summary>
+    public uint SlotCount => (uint)((Length + JournalBlocks.BlockSize - 1) / JournalBlocks.BlockSize);
+}
+
 /// <summary>
 /// The file of a journal. It has a name from the moment it is made (a file without one could not be given a name later on
 /// every file system, and not at all after a crash), belongs to its user alone, and is removed when all that it holds is in
@@ -26,15 +36,16 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
 
     private const int HeaderSize = 4096;
     private const int HashSize = 32;
-    private const int MaxIndex = 1 << 30;
+    private const int IdSize = 16;
+    private const int MaxPart = 1 << 30;
+    private const uint AppliedFlag = 1;
     private const uint Version = 1;
     private const long SlotsAt = 2 * HeaderSize;
     private static readonly byte[] Magic = "imgmount folder journal\n"u8.ToArray();
     private SafeFileHandle? _handle;
     private long _number;
-    private (uint First, uint Count) _index;
-    private long _indexLength;
-    private byte[] _indexHash = [];
+    private JournalPart _index;
+    private JournalPart _state;
 
     /// <summary>Its path.</summary>
     public string Path { get; } = path;
@@ -47,6 +58,12 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
 
     /// <summary>True when it holds a journal that can be gone on with.</summary>
     public bool IsSaved => _number > 0;
+
+    /// <summary>True when everything in it is in the folder too.</summary>
+    public bool IsApplied { get; private set; }
+
+    /// <summary>Id of the last applying that it knows of; empty before the first.</summary>
+    public string ApplyId { get; private set; } = "";
 
     /// <summary>Opens a journal that was kept.</summary>
     /// <exception cref="BlockException">There is none, it is damaged, or somebody is using it.</exception>
@@ -86,35 +103,40 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
     /// <summary>Reads a part of a slot; what was never written is zero.</summary>
     public void ReadSlot(uint slot, int within, Span<byte> buffer) => Read(Offset(slot) + within, buffer);
 
-    /// <summary>Makes everything written so far and a new index durable; the answer is where the last index was.</summary>
-    public (uint First, uint Count) SaveIndex(uint slot, ReadOnlySpan<byte> index)
+    /// <summary>
+    /// Makes everything written so far durable, and then what leads to it: when this returns, or at no time, the journal is
+    /// this one.
+    /// </summary>
+    /// <param name="index">The index, and the slot that it goes to.</param>
+    /// <param name="state">What else is kept; null when that is as before.</param>
+    /// <param name="applyId">Id of the last applying.</param>
+    /// <param name="isApplied">Everything is in the folder too.</param>
+    /// <returns>Where index and state were so far, as far as they moved.</returns>
+    public IReadOnlyList<JournalPart> Save(
+        (uint Slot, byte[] Bytes) index, (uint Slot, byte[] Bytes)? state, string applyId, bool isApplied)
     {
-        Write(Offset(slot), index);
+        var old = new List<JournalPart> { _index };
+        JournalPart newIndex = WritePart(index);
+        JournalPart newState = _state;
+        if (state is { } part)
+        {
+            old.Add(_state);
+            newState = WritePart(part);
+        }
+
         Sync();
         long number = _number + 1;
-        byte[] hash = SHA256.HashData(index);
-        Write(number % 2 * HeaderSize, MakeHeader(number, slot, index.Length, hash));
+        Write(number % 2 * HeaderSize, MakeHeader(number, newIndex, newState, applyId, isApplied));
         Sync();
-        (uint First, uint Count) old = _index;
-        _number = number;
-        _index = (slot, (uint)((index.Length + JournalBlocks.BlockSize - 1) / JournalBlocks.BlockSize));
-        (_indexLength, _indexHash) = (index.Length, hash);
+        (_number, _index, _state, ApplyId, IsApplied) = (number, newIndex, newState, applyId, isApplied);
         return old;
     }
 
     /// <summary>Reads the index that was saved last.</summary>
-    public byte[] ReadIndex(out uint slot, out uint slots)
-    {
-        byte[] index = new byte[_indexLength];
-        (slot, slots) = _index;
-        Read(Offset(slot), index);
-        if (!SHA256.HashData(index).AsSpan().SequenceEqual(_indexHash))
-        {
-            throw Damaged("its index is not what was written");
-        }
+    public byte[] ReadIndex(out JournalPart part) => ReadPart(part = _index);
 
-        return index;
-    }
+    /// <summary>Reads what else was saved.</summary>
+    public byte[] ReadState(out JournalPart part) => ReadPart(part = _state);
 
     /// <summary>All that it holds is in the folder: removes it.</summary>
     public void Remove()
@@ -137,7 +159,7 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
 
         Dispose();
         _number = 0;
-        _index = default;
+        (_index, _state) = (default, default);
     }
 
     /// <inheritdoc/>
@@ -189,12 +211,12 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
                 "A newer imgmount made it; use that.");
         }
 
-        if (!reader.TryRead(out Le64 number) || !reader.TryRead(out Le64 length) || !reader.TryRead(out Le32 slot)
-            || !reader.TryRead(out Le64 indexLength) || !reader.TryTake(HashSize, out ReadOnlySpan<byte> hash)
+        if (!reader.TryRead(out Le64 number) || !reader.TryRead(out Le64 length)
+            || !TryReadPart(ref reader, out JournalPart index) || !TryReadPart(ref reader, out JournalPart state)
+            || !reader.TryRead(out Le32 flags) || !reader.TryTake(IdSize, out ReadOnlySpan<byte> id)
             || !reader.TryRead(out Le32 folderLength)
             || !reader.TryTake((int)Math.Min(folderLength, int.MaxValue), out ReadOnlySpan<byte> folder)
-            || number == 0 || number > long.MaxValue || length > long.MaxValue || indexLength > MaxIndex
-            || slot >= MaxSlots)
+            || number == 0 || number > long.MaxValue || length > long.MaxValue)
         {
             throw Damaged(path, "its header makes no sense");
         }
@@ -202,13 +224,27 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
         return new JournalFile(path, Encoding.UTF8.GetString(folder), (long)length.Value)
         {
             _number = (long)number.Value,
-            _index = (slot, (uint)((indexLength + JournalBlocks.BlockSize - 1) / JournalBlocks.BlockSize)),
-            _indexLength = (long)indexLength.Value,
-            _indexHash = hash.ToArray(),
+            _index = index,
+            _state = state,
+            IsApplied = (flags & AppliedFlag) != 0,
+            ApplyId = Encoding.ASCII.GetString(id).TrimEnd('\0'),
         };
     }
 
-    private byte[] MakeHeader(long number, uint slot, int indexLength, byte[] hash)
+    private static bool TryReadPart(ref SpanReader reader, out JournalPart part)
+    {
+        part = default;
+        if (!reader.TryRead(out Le32 slot) || !reader.TryRead(out Le32 length)
+            || !reader.TryTake(HashSize, out ReadOnlySpan<byte> hash) || slot >= MaxSlots || length > MaxPart)
+        {
+            return false;
+        }
+
+        part = new JournalPart(slot, (int)length.Value, hash.ToArray());
+        return true;
+    }
+
+    private byte[] MakeHeader(long number, JournalPart index, JournalPart state, string applyId, bool isApplied)
     {
         byte[] name = Encoding.UTF8.GetBytes(Folder);
         byte[] header = new byte[HeaderSize];
@@ -218,12 +254,18 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
         writer.Write(Version);
         writer.Write(number);
         writer.Write(DiskLength);
-        writer.Write(slot);
-        writer.Write((long)indexLength);
-        writer.Write(hash);
+        foreach (JournalPart part in (JournalPart[])[index, state])
+        {
+            writer.Write(part.Slot);
+            writer.Write(part.Length);
+            writer.Write(part.Hash ?? new byte[HashSize]);
+        }
+
+        writer.Write(isApplied ? AppliedFlag : 0u);
+        writer.Write(Encoding.ASCII.GetBytes(applyId.PadRight(IdSize, '\0')));
         if (name.Length > HeaderSize - HashSize - (int)stream.Position - sizeof(int))
         {
-            throw BlockException.Limit("the path of the folder is too long for a journal", name.Length, 3900);
+            throw BlockException.Limit("the path of the folder is too long for a journal", name.Length, 3800);
         }
 
         writer.Write(name.Length);
@@ -231,6 +273,26 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
         writer.Flush();
         SHA256.HashData(header.AsSpan(0, HeaderSize - HashSize), header.AsSpan(HeaderSize - HashSize));
         return header;
+    }
+
+    private JournalPart WritePart((uint Slot, byte[] Bytes) part)
+    {
+        if (part.Bytes.Length > MaxPart)
+        {
+            throw BlockException.Limit("the index of the journal is too long", part.Bytes.Length, MaxPart);
+        }
+
+        Write(Offset(part.Slot), part.Bytes);
+        return new JournalPart(part.Slot, part.Bytes.Length, SHA256.HashData(part.Bytes));
+    }
+
+    private byte[] ReadPart(JournalPart part)
+    {
+        byte[] bytes = new byte[part.Length];
+        Read(Offset(part.Slot), bytes);
+        return part.Length == 0 || SHA256.HashData(bytes).AsSpan().SequenceEqual(part.Hash)
+            ? bytes
+            : throw Damaged("a part of it is not what was written");
     }
 
     private SafeFileHandle Handle()
