@@ -131,6 +131,13 @@ internal sealed class StagingFolder
         RemoveIfEmpty(notes);
     }
 
+    /// <summary>Throws one away whose log does not count after all.</summary>
+    public void Abort(ICollection<string> notes)
+    {
+        _changes.RemoveFile(Path.Join(LogName));
+        Discard(notes);
+    }
+
     /// <summary>Removes one without a log: nothing that it prepared is needed.</summary>
     public void Discard(ICollection<string> notes)
     {
