@@ -165,7 +165,12 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
     /// <inheritdoc/>
     public void Dispose()
     {
-        _handle?.Dispose();
+        if (_handle is not null)
+        {
+            SysFlock.Unlock(_handle);
+            _handle.Dispose();
+        }
+
         _handle = null;
     }
 

@@ -1,0 +1,3 @@
+global using ImageMount.Core.Block;
+global using ImageMount.TestSupport;
+global using Xunit;
