@@ -123,6 +123,7 @@ public sealed class MountServer
         _log.Debug(
             $"{_request.Image.Source} is mounted at {place.Path}; {JitInfo.GetCompiledMethodCount()} methods "
             + $"were compiled in {JitInfo.GetCompilationTime().TotalMilliseconds:0} ms");
+        graph.WarningListener = message => _log.RequestWarning(message, null);
         _isReady = true;
         ready();
         string? failure = await ServeAsync(mount, graph, stop.MustEnd).ConfigureAwait(false);

@@ -1,4 +1,6 @@
 using System.Text;
+using System.Text.Unicode;
+using ImageMount.Core.Block;
 using ImageMount.VirtualFat.Layout;
 using ImageMount.VirtualFat.Names;
 
@@ -56,8 +58,10 @@ internal struct EntryRecord
 /// </summary>
 internal sealed class EntryTable
 {
+    /// <summary>Most entries.</summary>
+    public const int MaxEntries = 10_000_000;
+
     private const int ChunkSize = 1 << 20;
-    private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
     private readonly List<byte[]> _names = [];
     private readonly Dictionary<int, string> _renamed = [];
     private EntryRecord[] _records = new EntryRecord[64];
@@ -72,6 +76,11 @@ internal sealed class EntryTable
     /// <summary>Adds an entry with the name that it has on the host; returns its number.</summary>
     public int Add(in EntryRecord record, ReadOnlySpan<byte> hostName)
     {
+        if (Count == MaxEntries)
+        {
+            throw BlockException.Limit("there are too many files and folders", Count + 1L, MaxEntries);
+        }
+
         if (Count == _records.Length)
         {
             Array.Resize(ref _records, Count * 2);
@@ -105,10 +114,63 @@ internal sealed class EntryTable
 
     /// <summary>The name on the disk, whether or not a short name says it all. Empty for the root folder.</summary>
     public string LongNameOf(int entry) =>
-        _renamed.TryGetValue(entry, out string? name) ? name : Strict.GetString(HostNameOf(entry));
+        _renamed.TryGetValue(entry, out string? name) ? name : Encoding.UTF8.GetString(HostNameOf(entry));
 
     /// <summary>Gives an entry another name on the disk than on the host.</summary>
     public void Rename(int entry, string longName) => _renamed[entry] = longName;
+
+    /// <summary>
+    /// Takes entries at the end of the table out again, and moves the others together. Nothing may refer to them yet.
+    /// </summary>
+    /// <param name="first">The first of those that may go.</param>
+    /// <param name="entries">Which of them go.</param>
+    public void Remove(int first, List<int> entries)
+    {
+        if (entries.Count == 0)
+        {
+            return;
+        }
+
+        entries.Sort();
+        int kept = first;
+        int gone = 0;
+        for (int entry = first; entry < Count; entry++)
+        {
+            if (gone < entries.Count && entries[gone] == entry)
+            {
+                gone++;
+                continue;
+            }
+
+            if (_renamed.Remove(entry, out string? name))
+            {
+                _renamed[kept] = name;
+            }
+
+            _records[kept++] = _records[entry];
+        }
+
+        Count = kept;
+    }
+
+    /// <summary>Takes all entries from a number on out again.</summary>
+    public void Truncate(int count)
+    {
+        for (int entry = count; entry < Count; entry++)
+        {
+            _renamed.Remove(entry);
+        }
+
+        Count = count;
+    }
+
+    /// <summary>A name as text; false, with U+FFFD in place of what is none, when it is not UTF-8.</summary>
+    public static bool TryDecode(ReadOnlySpan<byte> name, out string text)
+    {
+        bool isText = Utf8.IsValid(name);
+        text = Encoding.UTF8.GetString(name);
+        return isText;
+    }
 
     /// <summary>The path below the root folder, for messages: bytes that are no text are shown as U+FFFD.</summary>
     public string PathOf(int entry)

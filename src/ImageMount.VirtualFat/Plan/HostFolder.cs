@@ -24,12 +24,20 @@ internal sealed class HostFolder : IDisposable
     private HostFolder(string path, SafeFileHandle root, StatInfo stat)
     {
         Path = path;
+        FullPath = System.IO.Path.GetFullPath(path);
         Root = root;
         Stat = stat;
     }
 
     /// <summary>As the user wrote it.</summary>
     public string Path { get; }
+
+    /// <summary>The same from the root, whatever the working directory becomes.</summary>
+    public string FullPath { get; }
+
+    /// <summary>Absolute, without links, as of now.</summary>
+    public string RealPath =>
+        new FileInfo($"/proc/self/fd/{Root.DangerousGetHandle()}").LinkTarget ?? System.IO.Path.GetFullPath(Path);
 
     /// <summary>The folder.</summary>
     public SafeFileHandle Root { get; }
