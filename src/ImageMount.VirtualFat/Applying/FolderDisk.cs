@@ -66,6 +66,9 @@ internal sealed class FolderDisk : IDiskReader
     /// <summary>What came of the last try to bring the folder up to date.</summary>
     public ApplyReport Last { get; private set; } = new(ApplyOutcome.Unchanged, null, []);
 
+    /// <summary>True while the folder has not had to follow.</summary>
+    public bool IsAsPlanned => _map is null;
+
     /// <summary>Path of the journal's file, when there is one.</summary>
     public string? JournalPath => _journal.File.IsSaved ? _journal.File.Path : null;
 

@@ -65,6 +65,30 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
     /// <summary>Id of the last applying that it knows of; empty before the first.</summary>
     public string ApplyId { get; private set; } = "";
 
+    /// <summary>True for a file that begins as journals do.</summary>
+    public static bool LooksLikeOne(string path)
+    {
+        using SafeFileHandle? handle = SysOpen.TryOpen(path, SysOpen.O_RDONLY | SysOpen.O_NONBLOCK, out _);
+        if (handle is null || Stat.TryGet(handle, out StatInfo info) != 0 || !info.IsRegular)
+        {
+            return false;
+        }
+
+        byte[] start = new byte[Magic.Length];
+        using var held = new HeldDescriptor(handle);
+
+        // Headers are written in turn: there may be only the second.
+        for (long at = 0; at <= HeaderSize; at += HeaderSize)
+        {
+            if (SysPread.Read(held.Number, start, at, 1, out _) == start.Length && start.AsSpan().SequenceEqual(Magic))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     /// <summary>Opens a journal that was kept.</summary>
     /// <exception cref="BlockException">There is none, it is damaged, or somebody is using it.</exception>
     public static JournalFile Open(string path)

@@ -20,7 +20,7 @@ internal sealed class VolumeReader
     public const int MaxRuns = 16 << 20;
 
     /// <summary>Deepest folder.</summary>
-    public const int MaxDepth = 512;
+    public const int MaxDepth = 1024;
 
     private readonly IDiskReader _disk;
     private readonly VolumeGeometry _geometry;
