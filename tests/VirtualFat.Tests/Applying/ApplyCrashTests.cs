@@ -1,7 +1,6 @@
 using ImageMount.VirtualFat.Applying;
-using VirtualFat.Tests.Support;
 
-namespace VirtualFat.Tests.Applying;
+namespace ImageMount.VirtualFat.Tests.Applying;
 
 /// <summary>
 /// The process dies before, and after, every call that changes the folder. Each file has its old or its new contents then;

@@ -1,7 +1,6 @@
-using VirtualFat.Tests.Support;
 using Xunit.Abstractions;
 
-namespace VirtualFat.Tests.Applying;
+namespace ImageMount.VirtualFat.Tests.Applying;
 
 /// <summary>
 /// Long runs of random edits, by mtools and in the middle of files, with applying in between; afterwards the folder is what

@@ -1,9 +1,8 @@
 using ImageMount.Interop;
 using ImageMount.VirtualFat.Applying;
 using Microsoft.Win32.SafeHandles;
-using VirtualFat.Tests.Support;
 
-namespace VirtualFat.Tests.Applying;
+namespace ImageMount.VirtualFat.Tests.Applying;
 
 /// <summary>What mtools does to the disk happens in the folder.</summary>
 public sealed class ApplyTests

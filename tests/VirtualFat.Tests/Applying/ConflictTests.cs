@@ -1,7 +1,6 @@
 using ImageMount.VirtualFat.Applying;
-using VirtualFat.Tests.Support;
 
-namespace VirtualFat.Tests.Applying;
+namespace ImageMount.VirtualFat.Tests.Applying;
 
 /// <summary>Somebody else works in the folder meanwhile: nothing of theirs is overwritten, and nothing of ours lost.</summary>
 public sealed class ConflictTests

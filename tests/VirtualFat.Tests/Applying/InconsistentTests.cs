@@ -1,8 +1,7 @@
 using ImageMount.VirtualFat.Applying;
 using ImageMount.VirtualFat.Journal;
-using VirtualFat.Tests.Support;
 
-namespace VirtualFat.Tests.Applying;
+namespace ImageMount.VirtualFat.Tests.Applying;
 
 /// <summary>A disk in the middle of something: the folder stays as it is, and the journal is kept.</summary>
 public sealed class InconsistentTests

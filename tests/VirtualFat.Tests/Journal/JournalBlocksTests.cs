@@ -1,7 +1,7 @@
 using ImageMount.VirtualFat.Journal;
 using Xunit.Abstractions;
 
-namespace VirtualFat.Tests.Journal;
+namespace ImageMount.VirtualFat.Tests.Journal;
 
 /// <summary>The journal beside a model, in memory and in its file, saved and gone on with.</summary>
 public sealed class JournalBlocksTests(ITestOutputHelper output)
@@ -22,7 +22,7 @@ public sealed class JournalBlocksTests(ITestOutputHelper output)
         var journal = new JournalBlocks(memory, new JournalFile(path, "/folder", Sectors * SectorSize));
         byte[]?[] model = new byte[]?[Sectors];
         bool[] fresh = new bool[Sectors];
-        for (int i = 0; i < 1500; i++)
+        for (int i = 0; i < 500; i++)
         {
             int first = random.Next(Sectors);
             int count = Math.Min(Sectors - first, random.Next(1, 40));

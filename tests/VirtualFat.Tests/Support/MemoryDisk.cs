@@ -1,6 +1,6 @@
 using ImageMount.VirtualFat.Volume;
 
-namespace VirtualFat.Tests.Support;
+namespace ImageMount.VirtualFat.Tests.Support;
 
 /// <summary>A disk in memory.</summary>
 internal sealed class MemoryDisk(byte[] bytes) : IDiskReader

@@ -1,6 +1,6 @@
 using System.Diagnostics;
 
-namespace VirtualFat.Tests.Support;
+namespace ImageMount.VirtualFat.Tests.Support;
 
 /// <summary>Runs mtools, mkfs.fat and fsck.fat, with times in UTC and names in UTF-8.</summary>
 internal static class Mtools

@@ -5,7 +5,7 @@ using ImageMount.VirtualFat.Journal;
 using ImageMount.VirtualFat.Volume;
 using Microsoft.Win32.SafeHandles;
 
-namespace VirtualFat.Tests.Support;
+namespace ImageMount.VirtualFat.Tests.Support;
 
 /// <summary>
 /// A folder, and the disk that it is shown as: made by mkfs.fat and mtools instead of the planner, so that writing is tested
