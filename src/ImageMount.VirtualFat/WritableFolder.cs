@@ -129,5 +129,11 @@ internal static class WritableFolder
 
         public ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) =>
             plan.ReadAsync(offset, buffer, cancellationToken);
+
+        public async ValueTask<long> ZeroLengthAsync(long offset, long count, CancellationToken cancellationToken)
+        {
+            BlockExtent extent = await plan.MapAsync(offset, count, cancellationToken).ConfigureAwait(false);
+            return extent.IsZero ? extent.Length : 0;
+        }
     }
 }

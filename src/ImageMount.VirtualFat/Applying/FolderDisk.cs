@@ -19,6 +19,7 @@ namespace ImageMount.VirtualFat.Applying;
 /// </remarks>
 internal sealed class FolderDisk : IDiskReader
 {
+    private const int ZeroStep = 1 << 20;
     private readonly IDiskReader _plan;
     private readonly VolumeGeometry _geometry;
     private readonly JournalBlocks _journal;
@@ -30,9 +31,10 @@ internal sealed class FolderDisk : IDiskReader
     private readonly SemaphoreSlim _writing = new(1, 1);
     private volatile TaskCompletionSource? _renaming;
     private long _renames;
+    private readonly List<StagingFolder> _doubtful = [];
     private FolderState _state;
     private volatile DataMap? _map;
-    private (ChangeLog Log, bool IsCommitted)? _unfinished;
+    private (ChangeLog Log, bool IsFirst)? _unfinished;
     private bool _isStateSaved;
     private long _savedVersion = -1;
     private long _appliedVersion;
@@ -111,7 +113,23 @@ internal sealed class FolderDisk : IDiskReader
         await _writing.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
-            _journal.Zero(offset, count);
+            while (count > 0)
+            {
+                JournalSource source = _journal.Map(offset, count, out long length);
+                long known = source != JournalSource.Below ? 0 : _map is not null ? 0
+                    : await _plan.ZeroLengthAsync(offset, length, cancellationToken).ConfigureAwait(false);
+
+                // What is zero already takes no room in the journal: whole disks are zeroed.
+                known -= known % JournalBlocks.SectorSize;
+                length = known > 0 ? known : source == JournalSource.Below ? Math.Min(length, ZeroStep) : length;
+                if (known == 0)
+                {
+                    _journal.Zero(offset, length);
+                }
+
+                offset += length;
+                count -= length;
+            }
         }
         finally
         {
@@ -265,10 +283,12 @@ internal sealed class FolderDisk : IDiskReader
         }
         catch (BlockException)
         {
+            // What the file says now is not known. Until it is, the log stays: whoever comes next can tell from the file
+            // whether it counts.
             undo();
             _state = before;
             _isStateSaved = false;
-            StagingFolder.Existing(_changes, log.Id).Abort([]);
+            _doubtful.Add(StagingFolder.Existing(_changes, log.Id));
             throw;
         }
 
@@ -289,13 +309,15 @@ internal sealed class FolderDisk : IDiskReader
         var runner = new ChangeRunner(_changes, unfinished.Log, notes);
         try
         {
-            runner.Run(isResumed: !unfinished.IsCommitted);
+            runner.Run(isResumed: !unfinished.IsFirst);
             _unfinished = null;
+            _files.IsUnsettled = false;
         }
         catch (BlockException)
         {
             // What was done is done; the next run looks for the place to go on.
-            _unfinished = unfinished with { IsCommitted = false };
+            _unfinished = unfinished with { IsFirst = false };
+            _files.IsUnsettled = true;
             throw;
         }
         finally
@@ -328,6 +350,12 @@ internal sealed class FolderDisk : IDiskReader
         _journal.Save(state, _state.ApplyId, isApplied);
         _savedVersion = _journal.Version;
         _isStateSaved = true;
+        foreach (StagingFolder staging in _doubtful)
+        {
+            staging.Abort([]);
+        }
+
+        _doubtful.Clear();
     }
 
     private async ValueTask ReadBelowAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)

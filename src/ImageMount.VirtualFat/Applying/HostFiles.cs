@@ -21,6 +21,12 @@ internal sealed class HostFiles(HostTree host, Action<string> warn) : IDisposabl
     private readonly Queue<FolderNode> _order = new();
     private readonly HashSet<FolderNode> _warned = new(ReferenceEqualityComparer.Instance);
 
+    /// <summary>
+    /// The folder is half of what it is to be: a file that is not in its place is an error then, and not one that somebody
+    /// removed.
+    /// </summary>
+    public bool IsUnsettled { get; set; }
+
     /// <summary>Fills a buffer from a file; behind its end, on disk or host, there are zeroes.</summary>
     public void Read(FolderNode file, long offset, Span<byte> buffer)
     {
@@ -115,6 +121,7 @@ internal sealed class HostFiles(HostTree host, Action<string> warn) : IDisposabl
 
             if (HostIdentity.Of(info) != file.Host)
             {
+                using SafeFileHandle? unsettled = IsUnsettled ? handle : null;
                 Warn(file, "was changed by somebody else; the disk shows what it has now");
             }
 
@@ -131,6 +138,13 @@ internal sealed class HostFiles(HostTree host, Action<string> warn) : IDisposabl
 
     private void Warn(FolderNode file, string what)
     {
+        if (IsUnsettled)
+        {
+            throw new BlockException(
+                BlockErrorKind.IoError,
+                $"'{host.NameOf(file.Path)}' cannot be read before the folder is brought up to date, which failed");
+        }
+
         lock (_lock)
         {
             if (!_warned.Add(file))

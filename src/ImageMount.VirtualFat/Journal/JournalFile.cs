@@ -89,6 +89,25 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
         return false;
     }
 
+    /// <summary>
+    /// True for a file of ours that was never saved: its maker died before, and nothing can be made of it.
+    /// </summary>
+    public static bool IsUnsaved(string path)
+    {
+        using SafeFileHandle? handle = SysOpen.TryOpen(path, SysOpen.O_RDONLY | SysOpen.O_NONBLOCK, out _);
+        if (handle is null || Stat.TryGet(handle, out StatInfo info) != 0 || !info.IsRegular
+            || SysFlock.TryLock(handle) != 0)
+        {
+            return false;
+        }
+
+        byte[] headers = new byte[2 * HeaderSize];
+        using var held = new HeldDescriptor(handle);
+        SysPread.Read(held.Number, headers, 0, 1, out int errno);
+        SysFlock.Unlock(handle);
+        return errno == 0 && !headers.AsSpan().ContainsAnyExcept((byte)0);
+    }
+
     /// <summary>Opens a journal that was kept.</summary>
     /// <exception cref="BlockException">There is none, it is damaged, or somebody is using it.</exception>
     public static JournalFile Open(string path)

@@ -60,7 +60,12 @@ internal static class JournalPlace
             }
             catch (BlockException)
             {
-                // Somebody's who works with it, of another user, or not finished when its maker died.
+                // Somebody's who works with it, of another user, damaged; or never saved before its maker died.
+                if (JournalFile.IsUnsaved(path))
+                {
+                    File.Delete(path);
+                }
+
                 continue;
             }
 
