@@ -16,15 +16,18 @@ namespace ImageMount.Formats.Mapped;
 /// frees compressed units calls <see cref="Forget"/> before the space can be given out again. Decoding in progress is
 /// covered by the rule of <see cref="IWritableExtentMap"/>: freed space is reused only after the requests that saw the
 /// old mapping have ended, and read-ahead counts as a request.
+/// <para>A reader that wants a few bytes of a unit nobody asked for yet has it decoded only as far as it needs, where the
+/// decoder can stop (<see cref="IPrefixDecoder"/>): on average half of a 64 KiB cluster for a random 4 KiB read. Whoever
+/// wants more of the same unit has all of it decoded.</para>
 /// <para>An entry counts its users. The cache is one of them; the buffer goes back to the pool with the last.</para>
 /// </remarks>
 public sealed class DecodedUnitCache
 {
-    /// <summary>Bound of <see cref="Shared"/>, bytes.</summary>
-    public const long DefaultMaxBytes = 32L << 20;
+    private const long LeastShared = 32L << 20;
+    private const long MostShared = 128L << 20;
 
-    private readonly ConcurrentDictionary<UnitKey, Entry> _entries = new();
-    private readonly Queue<Entry> _clock = new();
+    private readonly ConcurrentDictionary<UnitKey, DecodedUnit> _entries = new();
+    private readonly Queue<DecodedUnit> _clock = new();
     private readonly Lock _clockLock = new();
     private long _bytes;
     private int _count;
@@ -39,8 +42,12 @@ public sealed class DecodedUnitCache
         MaxBytes = maxBytes;
     }
 
-    /// <summary>The cache of the process: devices share its bound, not their units.</summary>
-    public static DecodedUnitCache Shared { get; } = new(DefaultMaxBytes);
+    /// <summary>
+    /// The cache of the process: devices share its bound, not their units. The bound is a 64th of the memory that the
+    /// process may use, at least 32 MiB and at most 128 MiB; only disks that hold compressed data fill it.
+    /// </summary>
+    public static DecodedUnitCache Shared { get; } =
+        new(Math.Clamp(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 64, LeastShared, MostShared));
 
     /// <summary>Most decoded bytes to hold.</summary>
     public long MaxBytes { get; }
@@ -54,12 +61,12 @@ public sealed class DecodedUnitCache
     /// <summary>Copies part of a unit if it is at hand.</summary>
     public bool TryRead(in CompressedUnit unit, int offsetInUnit, Span<byte> destination)
     {
-        if (!_entries.TryGetValue(new UnitKey(unit), out Entry? entry) || !entry.TryEnter())
+        if (!_entries.TryGetValue(new UnitKey(unit), out DecodedUnit? entry) || !entry.TryEnter())
         {
             return false;
         }
 
-        bool ready = entry.State == EntryState.Ready;
+        bool ready = entry.State == DecodedUnitState.Ready && entry.Has(offsetInUnit + destination.Length);
         if (ready)
         {
             entry.CopyTo(offsetInUnit, destination);
@@ -87,7 +94,7 @@ public sealed class DecodedUnitCache
     /// Announces a unit that is likely to be wanted soon, unless it is known already. The result, if any, is to be run
     /// by the thread pool; it never fails. False: there is no room for more read-ahead now.
     /// </summary>
-    internal bool TryAnnounce(object owner, in CompressedUnit unit, out Entry? announced)
+    internal bool TryAnnounce(object owner, in CompressedUnit unit, out DecodedUnit? announced)
     {
         announced = null;
         var key = new UnitKey(unit);
@@ -102,7 +109,7 @@ public sealed class DecodedUnitCache
             return false;
         }
 
-        var entry = new Entry(owner, unit, EntryState.Queued);
+        var entry = new DecodedUnit(owner, unit, DecodedUnitState.Queued);
         if (TryAdd(key, entry))
         {
             Interlocked.Add(ref _prefetching, unit.Length);
@@ -113,13 +120,13 @@ public sealed class DecodedUnitCache
     }
 
     /// <summary>Decodes an announced unit, unless a reader has taken it over. Never throws.</summary>
-    internal async ValueTask FetchAsync(Entry entry, CancellationToken cancellationToken)
+    internal async ValueTask FetchAsync(DecodedUnit entry, CancellationToken cancellationToken)
     {
         try
         {
             if (entry.TryStart())
             {
-                await LoadAsync(entry, cancellationToken).ConfigureAwait(false);
+                await LoadAsync(entry, entry.Unit.Length, cancellationToken).ConfigureAwait(false);
             }
         }
         catch (Exception)
@@ -139,7 +146,7 @@ public sealed class DecodedUnitCache
     /// </summary>
     public void Forget(BlockNode source, long hostOffset, long guestOffset, int length)
     {
-        if (_entries.TryGetValue(new UnitKey(source, hostOffset, guestOffset, length), out Entry? entry))
+        if (_entries.TryGetValue(new UnitKey(source, hostOffset, guestOffset, length), out DecodedUnit? entry))
         {
             Remove(entry);
         }
@@ -148,7 +155,7 @@ public sealed class DecodedUnitCache
     /// <summary>Forgets all units of an owner that is closing. It has no request under way any more.</summary>
     public void Drop(object owner)
     {
-        foreach (KeyValuePair<UnitKey, Entry> pair in _entries)
+        foreach (KeyValuePair<UnitKey, DecodedUnit> pair in _entries)
         {
             if (ReferenceEquals(pair.Value.Owner, owner))
             {
@@ -162,10 +169,11 @@ public sealed class DecodedUnitCache
         CancellationToken cancellationToken)
     {
         var key = new UnitKey(unit);
-        bool whole = offsetInUnit == 0 && destination.Length == unit.Length;
+        bool alone = offsetInUnit == 0 && destination.Length == unit.Length;
+        int wanted = Wanted(unit, offsetInUnit + destination.Length);
         while (true)
         {
-            if (_entries.TryGetValue(key, out Entry? entry))
+            if (_entries.TryGetValue(key, out DecodedUnit? entry))
             {
                 if (!entry.TryEnter())
                 {
@@ -174,10 +182,17 @@ public sealed class DecodedUnitCache
 
                 try
                 {
-                    if (await TryUseAsync(entry, offsetInUnit, destination, whole, cancellationToken)
-                            .ConfigureAwait(false))
+                    Outcome outcome = await UseAsync(entry, offsetInUnit, destination, alone, cancellationToken)
+                        .ConfigureAwait(false);
+                    switch (outcome)
                     {
-                        return;
+                        case Outcome.Read:
+                            return;
+                        case Outcome.TooShort:
+                            // Only its start was decoded. A new entry, with all of it: there may be readers in this one.
+                            Remove(entry);
+                            wanted = unit.Length;
+                            continue;
                     }
                 }
                 finally
@@ -187,16 +202,16 @@ public sealed class DecodedUnitCache
 
                 // Who was first has failed or was cancelled; not in line again, or a damaged unit with many readers
                 // would be tried by one after the other.
-                whole = true;
+                alone = true;
             }
 
-            if (whole || unit.Length > MaxBytes / 4)
+            if (alone || unit.Length > MaxBytes / 4)
             {
                 await DecodeAloneAsync(unit, offsetInUnit, destination, cancellationToken).ConfigureAwait(false);
                 return;
             }
 
-            entry = new Entry(owner, unit, EntryState.Loading);
+            entry = new DecodedUnit(owner, unit, DecodedUnitState.Loading);
             if (!TryAdd(key, entry))
             {
                 continue;
@@ -204,7 +219,7 @@ public sealed class DecodedUnitCache
 
             try
             {
-                await LoadAsync(entry, cancellationToken).ConfigureAwait(false);
+                await LoadAsync(entry, wanted, cancellationToken).ConfigureAwait(false);
                 entry.CopyTo(offsetInUnit, destination.Span);
                 return;
             }
@@ -215,42 +230,54 @@ public sealed class DecodedUnitCache
         }
     }
 
-    /// <summary>Reads from an entry that is there, taking its decoding over if nobody has begun. False: it failed.</summary>
-    private async ValueTask<bool> TryUseAsync(
-        Entry entry, int offsetInUnit, Memory<byte> destination, bool whole, CancellationToken cancellationToken)
+    /// <summary>
+    /// How many bytes of a unit to decode for a reader that needs the first <paramref name="needed"/>. Near its end all:
+    /// decoding a whole unit at once is faster by more than the rest of it costs.
+    /// </summary>
+    private static int Wanted(in CompressedUnit unit, int needed) =>
+        unit.Decoder is IPrefixDecoder && needed <= unit.Length - (unit.Length / 4) ? needed : unit.Length;
+
+    /// <summary>Reads from an entry that is there, taking its decoding over if nobody has begun.</summary>
+    private async ValueTask<Outcome> UseAsync(
+        DecodedUnit entry, int offsetInUnit, Memory<byte> destination, bool alone, CancellationToken cancellationToken)
     {
-        if (entry.State == EntryState.Queued && entry.TryStart())
+        if (entry.State == DecodedUnitState.Queued && entry.TryStart())
         {
-            if (whole)
+            if (alone)
             {
                 // Straight into the reader's memory; the others, if any came in between, decode on their own.
                 Fail(entry);
-                return false;
+                return Outcome.Failed;
             }
 
-            await LoadAsync(entry, cancellationToken).ConfigureAwait(false);
+            await LoadAsync(entry, entry.Unit.Length, cancellationToken).ConfigureAwait(false);
         }
-        else if (entry.State != EntryState.Ready)
+        else if (entry.State != DecodedUnitState.Ready)
         {
             await entry.WaitAsync(cancellationToken).ConfigureAwait(false);
         }
 
-        if (entry.State != EntryState.Ready)
+        if (entry.State != DecodedUnitState.Ready)
         {
-            return false;
+            return Outcome.Failed;
+        }
+
+        if (!entry.Has(offsetInUnit + destination.Length))
+        {
+            return Outcome.TooShort;
         }
 
         entry.CopyTo(offsetInUnit, destination.Span);
-        return true;
+        return Outcome.Read;
     }
 
-    private async ValueTask LoadAsync(Entry entry, CancellationToken cancellationToken)
+    private async ValueTask LoadAsync(DecodedUnit entry, int wanted, CancellationToken cancellationToken)
     {
         CompressedUnit unit = entry.Unit;
         BufferLease decoded = BufferPool.Shared.Rent(unit.Length);
         try
         {
-            await DecodeAsync(unit, decoded.Memory, cancellationToken).ConfigureAwait(false);
+            await DecodeAsync(unit, decoded.Memory[..wanted], cancellationToken).ConfigureAwait(false);
         }
         catch
         {
@@ -259,7 +286,7 @@ public sealed class DecodedUnitCache
             throw;
         }
 
-        entry.Finish(decoded);
+        entry.Finish(decoded, wanted);
     }
 
     private async ValueTask DecodeAloneAsync(
@@ -283,7 +310,14 @@ public sealed class DecodedUnitCache
         Interlocked.Increment(ref _decodes);
         try
         {
-            unit.Decoder.Decode(unit, stored.Span, decoded.Span);
+            if (decoded.Length < unit.Length)
+            {
+                ((IPrefixDecoder)unit.Decoder).DecodePrefix(stored.Span, decoded.Span);
+            }
+            else
+            {
+                unit.Decoder.Decode(unit, stored.Span, decoded.Span);
+            }
         }
         catch (BlockException e)
         {
@@ -294,7 +328,7 @@ public sealed class DecodedUnitCache
     }
 
     /// <summary>Puts an entry in, with one user besides the cache, and makes room for it.</summary>
-    private bool TryAdd(UnitKey key, Entry entry)
+    private bool TryAdd(UnitKey key, DecodedUnit entry)
     {
         if (!_entries.TryAdd(key, entry))
         {
@@ -318,13 +352,13 @@ public sealed class DecodedUnitCache
         bool crowded = _clock.Count > (2 * Volatile.Read(ref _count)) + 64; // Mostly entries that were forgotten.
         for (int steps = 2 * _clock.Count; steps > 0 && (crowded || Bytes > MaxBytes); steps--)
         {
-            Entry entry = _clock.Dequeue();
+            DecodedUnit entry = _clock.Dequeue();
             if (entry.IsRemoved)
             {
                 continue;
             }
 
-            if (entry.State != EntryState.Ready || entry.TakeSecondChance() || Bytes <= MaxBytes)
+            if (entry.State != DecodedUnitState.Ready || entry.TakeSecondChance() || Bytes <= MaxBytes)
             {
                 _clock.Enqueue(entry);
             }
@@ -335,23 +369,23 @@ public sealed class DecodedUnitCache
         }
     }
 
-    private void Fail(Entry entry)
+    private void Fail(DecodedUnit entry)
     {
         Remove(entry);
-        entry.Finish(null);
+        entry.Finish(null, 0);
     }
 
-    private void Remove(Entry entry)
+    private void Remove(DecodedUnit entry)
     {
         if (entry.TrySetRemoved())
         {
-            _entries.TryRemove(new KeyValuePair<UnitKey, Entry>(new UnitKey(entry.Unit), entry));
+            _entries.TryRemove(new KeyValuePair<UnitKey, DecodedUnit>(new UnitKey(entry.Unit), entry));
             Interlocked.Decrement(ref _count);
             Leave(entry);
         }
     }
 
-    private void Leave(Entry entry)
+    private void Leave(DecodedUnit entry)
     {
         if (entry.Leave())
         {
@@ -368,118 +402,15 @@ public sealed class DecodedUnitCache
         }
     }
 
-    /// <summary>How far a unit is.</summary>
-    internal enum EntryState
+    /// <summary>What came of reading from an entry.</summary>
+    private enum Outcome
     {
-        /// <summary>Announced; nobody decodes it yet.</summary>
-        Queued,
+        Read,
 
-        /// <summary>Somebody decodes it.</summary>
-        Loading,
+        /// <summary>Decoded, but not as far as the reader needs.</summary>
+        TooShort,
 
-        /// <summary>Decoded.</summary>
-        Ready,
-
-        /// <summary>Will not be decoded.</summary>
+        /// <summary>Could not be decoded by whoever began.</summary>
         Failed,
-    }
-
-    /// <summary>A unit, decoded or on the way there.</summary>
-    internal sealed class Entry(object owner, in CompressedUnit unit, EntryState state)
-    {
-        private int _state = (int)state;
-        private int _users = 2; // The cache and whoever made it.
-        private int _removed;
-        private bool _recent;
-        private BufferLease? _decoded;
-        private TaskCompletionSource? _finished;
-
-        public object Owner { get; } = owner;
-
-        public CompressedUnit Unit { get; } = unit;
-
-        public EntryState State => (EntryState)Volatile.Read(ref _state);
-
-        public bool IsRemoved => Volatile.Read(ref _removed) != 0;
-
-        public bool TrySetRemoved() => Interlocked.Exchange(ref _removed, 1) == 0;
-
-        /// <summary>Becomes a user, unless the last one has left.</summary>
-        public bool TryEnter()
-        {
-            int users = Volatile.Read(ref _users);
-            while (users > 0)
-            {
-                int seen = Interlocked.CompareExchange(ref _users, users + 1, users);
-                if (seen == users)
-                {
-                    return true;
-                }
-
-                users = seen;
-            }
-
-            return false;
-        }
-
-        /// <summary>Stops being a user; true for the last one.</summary>
-        public bool Leave()
-        {
-            if (Interlocked.Decrement(ref _users) != 0)
-            {
-                return false;
-            }
-
-            _decoded?.Dispose();
-            return true;
-        }
-
-        /// <summary>Takes on the decoding of an announced unit; true for one caller only.</summary>
-        public bool TryStart() =>
-            Interlocked.CompareExchange(ref _state, (int)EntryState.Loading, (int)EntryState.Queued)
-                == (int)EntryState.Queued;
-
-        /// <summary>Tells the outcome; null for a failure.</summary>
-        public void Finish(BufferLease? decoded)
-        {
-            _decoded = decoded;
-            Interlocked.Exchange(ref _state, (int)(decoded is null ? EntryState.Failed : EntryState.Ready));
-            Volatile.Read(ref _finished)?.TrySetResult();
-        }
-
-        /// <summary>Waits for the outcome, which <see cref="State"/> then tells.</summary>
-        public Task WaitAsync(CancellationToken cancellationToken)
-        {
-            TaskCompletionSource? finished = Volatile.Read(ref _finished);
-            if (finished is null)
-            {
-                var fresh = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-                finished = Interlocked.CompareExchange(ref _finished, fresh, null) ?? fresh;
-            }
-
-            // Asked after the source is visible: Finish sets the state first and looks for the source then.
-            if (State is EntryState.Ready or EntryState.Failed)
-            {
-                return Task.CompletedTask;
-            }
-
-            return finished.Task.WaitAsync(cancellationToken);
-        }
-
-        public void CopyTo(int offsetInUnit, Span<byte> destination) =>
-            _decoded!.Value.Span.Slice(offsetInUnit, destination.Length).CopyTo(destination);
-
-        /// <summary>Notes that the unit was wanted again: it stays for another round of the clock.</summary>
-        public void Touch(int offsetInUnit, int count) =>
-
-            // Who reads a unit to its end is likely to be reading on, not to come back: it may go first.
-            _recent = offsetInUnit + count != Unit.Length;
-
-        public bool TakeSecondChance()
-        {
-            bool recent = _recent;
-            _recent = false;
-            return recent;
-        }
     }
 }

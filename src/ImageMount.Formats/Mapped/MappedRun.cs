@@ -86,3 +86,15 @@ public interface IUnitDecoder
     /// <summary>The same, for formats whose stored form repeats where it belongs and can be verified.</summary>
     void Decode(in CompressedUnit unit, ReadOnlySpan<byte> stored, Span<byte> decoded) => Decode(stored, decoded);
 }
+
+/// <summary>
+/// A decoder that can stop early, for formats without a checksum over the unit: where there is one, no byte of a unit
+/// may be shown before all of it was decoded and verified.
+/// </summary>
+public interface IPrefixDecoder : IUnitDecoder
+{
+    /// <summary>
+    /// Decodes the first bytes of a unit that is longer than <paramref name="decoded"/>. Damage behind them goes unseen.
+    /// </summary>
+    void DecodePrefix(ReadOnlySpan<byte> stored, Span<byte> decoded);
+}

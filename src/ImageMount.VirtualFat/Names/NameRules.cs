@@ -76,7 +76,7 @@ internal static class NameRules
     /// </summary>
     public static string Repair(ReadOnlySpan<char> name)
     {
-        Span<char> units = name.IsEmpty ? ['_'] : name.ToArray();
+        char[] units = name.IsEmpty ? ['_'] : name.ToArray();
         for (int i = 0; i < units.Length; i++)
         {
             if (CheckAt(units, i) != NameProblem.None)
@@ -85,12 +85,14 @@ internal static class NameRules
             }
         }
 
+        // Shortened first: the end may be another one then.
+        units = Shorten(units, LongName.MaxUnits).ToCharArray();
         for (int i = units.Length - 1; i >= 0 && units[i] is '.' or ' '; i--)
         {
             units[i] = '_';
         }
 
-        return Shorten(units, LongName.MaxUnits);
+        return new string(units);
     }
 
     /// <summary>The same name with text before its extension: what a second one of the same name gets.</summary>

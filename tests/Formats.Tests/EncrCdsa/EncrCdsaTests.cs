@@ -6,7 +6,7 @@ using ImageMount.TestSupport.Images;
 
 namespace ImageMount.Formats.Tests.EncrCdsa;
 
-/// <summary>Encrypted images made here, keys that macOS made, and what is refused.</summary>
+/// <summary>Encrypted images made here, and what is refused.</summary>
 public sealed class EncrCdsaTests
 {
     private static OpenFlags With(string? passphrase)
@@ -66,49 +66,6 @@ public sealed class EncrCdsaTests
         BlockException e = await Assert.ThrowsAsync<BlockException>(async () => await OpenAsync(image, passphrase));
         Assert.Equal(kind, e.Kind);
     }
-
-    /// <summary>
-    /// Key blobs, vectors, salts and the start of chunk 1 (the GPT header) of images that macOS 10.13 made; published as
-    /// test vectors of John the Ripper.
-    /// </summary>
-    [Theory]
-    [MemberData(nameof(Vectors))]
-    public async Task Key_of_macos_opens_its_chunk(
-        int keyBits, string passphrase, int iterations, string salt, string iv, string blob, string chunk)
-    {
-        var template = new EncrCdsaWriter { KeyBits = keyBits };
-        byte[] image = template.Build(new byte[1024]);
-        const int Key = 0x400;
-        BinaryPrimitives.WriteInt32BigEndian(image.AsSpan(Key + 8), iterations);
-        Convert.FromHexString(salt).CopyTo(image, Key + 16);
-        Convert.FromHexString(iv).CopyTo(image, Key + 52);
-        Convert.FromHexString(blob).CopyTo(image, Key + 104);
-        byte[] encrypted = Convert.FromHexString(chunk);
-        encrypted.CopyTo(image, EncrCdsaWriter.DataOffset + 512);
-        await using Graph graph = await OpenAsync(image, passphrase);
-        byte[] found = new byte[encrypted.Length];
-        await graph.Root.ReadAsync(512, found);
-        byte[] expected = [.. "EFI PART"u8, 0, 0, 1, 0, 0x5c, 0, 0, 0];
-        Assert.Equal(expected, found[..16]);
-        Assert.Equal([1, 0, 0, 0, 0, 0, 0, 0], found[24..32]); // The header's own sector.
-    }
-
-    public static TheoryData<int, string, int, string, string, string, string> Vectors => new()
-    {
-        {
-            128, "openwall", 263157, "d7af39b1565a4de54c614867ffd6d1c8c54339b3",
-            "24b860af719a4997",
-            "571781caae23af5e88bd1255d17f2affd7e448c8ec3ddb79ffd6bf8b959d20224a302d30acdf619bcee61c064ac72657",
-            "9203ff2fdcba33560703bf94e696841412c381f53f48cd7f4372297f721c339a"
-        },
-        {
-            256, "openwall123", 294117, "884f164bcb22763d51b514f4fb47beee67f7848d",
-            "107465ab13cabc37",
-            "4eb95e77bdd06a63e5ace4c6912e602969cf6d084f064bb803d20530585752aa941cb26f5b4e01471eb8b4cacb6dc11f"
-            + "89e9f03af66da6ca2aaf3febf7623335",
-            "9cc4531d1277adaa26d4370a15b4d1b662e6551aff5a785260ac725617c301d9"
-        },
-    };
 
     [Theory]
     [InlineData(8, 1u, BlockErrorKind.NotSupported)]

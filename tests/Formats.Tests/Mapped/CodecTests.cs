@@ -102,6 +102,73 @@ public sealed class CodecTests
         Assert.InRange(refused, kind == "zlib" ? 1990 : 200, 2000);
     }
 
+    /// <summary>
+    /// What libdeflate accepts, the streaming decoder accepts too, with the same bytes: a unit does not read differently
+    /// on a machine that has the library.
+    /// </summary>
+    [Theory]
+    [MemberData(nameof(Deflates))]
+    public void Decode_damaged_input_gives_what_the_streaming_decoder_gives(string kind)
+    {
+        const int Seed = 60;
+        byte[] plain = Sample(4096, 5);
+        byte[] good = [.. Compress(kind, plain), .. Sample(64, Seed)];
+        var random = new Random(Seed);
+        int accepted = 0;
+        for (int round = 0; round < 3000; round++)
+        {
+            byte[] bad = [.. good];
+            int changes = random.Next(3);
+            for (int i = 0; i < changes; i++)
+            {
+                bad[random.Next(bad.Length)] ^= (byte)(1 << random.Next(8));
+            }
+
+            byte[] expected = new byte[plain.Length];
+            byte[] found = new byte[plain.Length];
+            bool isGood = TryDecode(() => InflateDecoder.DecodeStream(bad, expected, Open(kind), mayBeLonger: false));
+            Assert.True(isGood == TryDecode(() => Decoder(kind).Decode(bad, found)), $"seed {Seed}, round {round}");
+            if (isGood)
+            {
+                Assert.True(expected.AsSpan().SequenceEqual(found), $"seed {Seed}, round {round}");
+                accepted++;
+            }
+        }
+
+        Assert.InRange(accepted, 500, 2900);
+    }
+
+    [Theory]
+    [MemberData(nameof(Deflates))]
+    public void Streaming_decoder_reads_what_was_stored(string kind)
+    {
+        byte[] plain = Sample(65536, 61);
+        byte[] decoded = new byte[plain.Length];
+        InflateDecoder.DecodeStream(
+            [.. Compress(kind, plain), .. Sample(511, 2)], decoded, Open(kind), mayBeLonger: false);
+        Assert.Equal(plain, decoded);
+        var e = Assert.Throws<BlockException>(() => InflateDecoder.DecodeStream(
+            Compress(kind, plain), new byte[plain.Length - 1], Open(kind), mayBeLonger: false));
+        Assert.Equal(BlockErrorKind.InvalidData, e.Kind);
+    }
+
+    private static Func<Stream, Stream> Open(string kind) => kind == "zlib"
+        ? input => new ZLibStream(input, CompressionMode.Decompress, leaveOpen: true)
+        : input => new DeflateStream(input, CompressionMode.Decompress, leaveOpen: true);
+
+    private static bool TryDecode(Action decode)
+    {
+        try
+        {
+            decode();
+            return true;
+        }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.InvalidData)
+        {
+            return false;
+        }
+    }
+
     [Fact]
     public void Zlib_prefix_gives_the_start_of_a_longer_unit()
     {

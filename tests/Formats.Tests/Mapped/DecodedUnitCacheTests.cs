@@ -258,6 +258,70 @@ public sealed class DecodedUnitCacheTests
     }
 
     [Fact]
+    public async Task Random_reads_near_each_other_decode_nothing_ahead()
+    {
+        var cache = new DecodedUnitCache(16 << 20);
+        var device = new UnitDevice(cache, _node, 200);
+        foreach (int index in new[] { 100, 104, 98, 109, 94, 113, 102, 90, 107, 117, 96, 111 })
+        {
+            await device.ReadAsync(((long)index * UnitSize) + 4096, new byte[4096], default);
+        }
+
+        // The same place again is no progress either.
+        await device.ReadAsync((117L * UnitSize) + 4096, new byte[4096], default);
+        await device.ReadAsync((117L * UnitSize) + 4096, new byte[4096], default);
+        await device.CloseAsync();
+        Assert.Equal(12, cache.Decodes);
+    }
+
+    [Fact]
+    public async Task Reader_in_order_is_followed_beside_random_readers()
+    {
+        const int Seed = 77;
+        var cache = new DecodedUnitCache(16 << 20);
+        var device = new UnitDevice(cache, _node, 250);
+        var random = new Random(Seed);
+        var buffer = new byte[UnitSize / 2];
+        for (long at = 0; at < 16 * UnitSize; at += buffer.Length)
+        {
+            await device.ReadAsync(at, buffer, default);
+            for (int i = 0; i < 12; i++)
+            {
+                await device.ReadAsync(random.NextInt64(60 * UnitSize, 250 * UnitSize - 512), buffer.AsMemory(0, 512), default);
+            }
+        }
+
+        await device.QuiesceAsync();
+        await device.QuiesceAsync();
+        Assert.True(cache.TryRead(Unit(17), 0, buffer), $"seed {Seed}: the unit after the next");
+        await device.CloseAsync();
+    }
+
+    [Theory]
+    [InlineData(1, 0, 2, 3)]
+    [InlineData(3, 1, 0, 2)]
+    [InlineData(2, 3, 0, 1)]
+    public async Task Reads_in_some_disorder_are_followed(params int[] order)
+    {
+        // As the kernel's read-ahead comes in from several threads.
+        var cache = new DecodedUnitCache(16 << 20);
+        var device = new UnitDevice(cache, _node, 200);
+        var buffer = new byte[2 * UnitSize];
+        for (int group = 0; group < 4; group++)
+        {
+            foreach (int part in order)
+            {
+                await device.ReadAsync(((group * 4) + part) * 2L * UnitSize, buffer, default);
+            }
+        }
+
+        await device.QuiesceAsync();
+        await device.QuiesceAsync();
+        Assert.True(cache.TryRead(Unit(33), 0, buffer.AsSpan(0, 512)), "the unit after the next");
+        await device.CloseAsync();
+    }
+
+    [Fact]
     public async Task Many_threads_with_a_small_cache_read_what_they_asked_for()
     {
         const int Seed = 4711;

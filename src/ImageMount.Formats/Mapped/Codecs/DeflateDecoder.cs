@@ -3,7 +3,7 @@ using System.IO.Compression;
 namespace ImageMount.Formats.Mapped.Codecs;
 
 /// <summary>A bare deflate stream (RFC 1951) of exactly one unit; slack may follow it.</summary>
-public sealed class DeflateDecoder : IUnitDecoder
+public sealed class DeflateDecoder : IPrefixDecoder
 {
     private static readonly Func<Stream, Stream> Open =
         input => new DeflateStream(input, CompressionMode.Decompress, leaveOpen: true);
@@ -17,5 +17,9 @@ public sealed class DeflateDecoder : IUnitDecoder
 
     /// <inheritdoc/>
     public void Decode(ReadOnlySpan<byte> stored, Span<byte> decoded) =>
-        InflateDecoder.Decode(stored, decoded, Open, mayBeLonger: false);
+        InflateDecoder.Decode(stored, decoded, Open, zlib: false, mayBeLonger: false);
+
+    /// <inheritdoc/>
+    public void DecodePrefix(ReadOnlySpan<byte> stored, Span<byte> decoded) =>
+        InflateDecoder.DecodeStream(stored, decoded, Open, mayBeLonger: true);
 }

@@ -1,10 +1,14 @@
 using System.Buffers;
 using System.IO.Compression;
 using ImageMount.Core.Block;
+using ImageMount.Interop;
 
 namespace ImageMount.Formats.Mapped.Codecs;
 
-/// <summary>What both deflate containers share: feeding a span to System.IO.Compression and checking what comes out.</summary>
+/// <summary>
+/// What both deflate containers share. libdeflate decodes where it is installed; what it does not accept, and everything
+/// where it is not, goes through System.IO.Compression, which can stop in the middle and says what is wrong.
+/// </summary>
 internal static class InflateDecoder
 {
     [ThreadStatic]
@@ -14,8 +18,19 @@ internal static class InflateDecoder
     /// <param name="stored">The stream, perhaps followed by slack.</param>
     /// <param name="decoded">Filled exactly.</param>
     /// <param name="open">Opens the container; it must leave the stream below open.</param>
+    /// <param name="zlib">True for a zlib container, false for the bare stream.</param>
     /// <param name="mayBeLonger">True when output after <paramref name="decoded"/> is to be dropped, not an error.</param>
     public static void Decode(
+        ReadOnlySpan<byte> stored, Span<byte> decoded, Func<Stream, Stream> open, bool zlib, bool mayBeLonger)
+    {
+        if (!LibDeflate.IsAvailable || !LibDeflate.TryDecode(stored, decoded, zlib))
+        {
+            DecodeStream(stored, decoded, open, mayBeLonger);
+        }
+    }
+
+    /// <summary>The same by System.IO.Compression alone.</summary>
+    internal static void DecodeStream(
         ReadOnlySpan<byte> stored, Span<byte> decoded, Func<Stream, Stream> open, bool mayBeLonger)
     {
         // Decoders only see managed streams; the copy costs a fiftieth of the inflating.

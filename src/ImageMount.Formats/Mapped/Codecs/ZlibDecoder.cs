@@ -23,5 +23,5 @@ public sealed class ZlibDecoder : IUnitDecoder
 
     /// <inheritdoc/>
     public void Decode(ReadOnlySpan<byte> stored, Span<byte> decoded) =>
-        InflateDecoder.Decode(stored, decoded, Open, _mayBeLonger);
+        InflateDecoder.Decode(stored, decoded, Open, zlib: true, _mayBeLonger);
 }

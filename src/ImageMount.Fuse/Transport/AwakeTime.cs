@@ -4,10 +4,11 @@ using Microsoft.Win32.SafeHandles;
 namespace ImageMount.Fuse.Transport;
 
 /// <summary>
-/// How long the calling thread was ready to run and had no processor (/proc/thread-self/schedstat, second field). It
-/// tells an operation that waited for a disk from one that only was not let to run, which more threads make worse.
+/// How long the calling thread ran, or was ready to run and had no processor (/proc/thread-self/schedstat, the first two
+/// fields). It tells an operation that waited for a disk from one that had much to compute or was not let to run, which
+/// more threads make worse.
 /// </summary>
-internal sealed class RunQueueWait : IDisposable
+internal sealed class AwakeTime : IDisposable
 {
     private readonly SafeFileHandle? _file = TryOpen();
 
@@ -27,8 +28,9 @@ internal sealed class RunQueueWait : IDisposable
         {
             return 0;
         }
-        int space = text.IndexOf((byte)' ');
-        return space >= 0 && Utf8Parser.TryParse(text[(space + 1)..], out long wait, out _) ? wait : 0;
+        return Utf8Parser.TryParse(text, out long ran, out int used) && used < text.Length
+            && Utf8Parser.TryParse(text[(used + 1)..], out long waited, out _)
+                ? ran + waited : 0;
     }
 
     public void Dispose() => _file?.Dispose();
@@ -42,7 +44,7 @@ internal sealed class RunQueueWait : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            return null; // An old or strange kernel: every wait then counts as one for a disk.
+            return null; // An old or strange kernel: everything slow then counts as a wait for a disk.
         }
     }
 }
