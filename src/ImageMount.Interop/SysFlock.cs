@@ -10,7 +10,8 @@ public static partial class SysFlock
     private const int LOCK_NB = 4;
     private const int LOCK_UN = 8;
 
-    /// <summary>Takes the lock alone, without waiting: 0, or -EWOULDBLOCK when somebody has it, or another -errno.</summary>
+    /// <summary>Takes the lock alone, without waiting: 0, or -EWOULDBLOCK when somebody has it, or another
+    /// -errno.</summary>
     public static int TryLock(SafeFileHandle file)
     {
         while (true)
@@ -29,7 +30,8 @@ public static partial class SysFlock
     }
 
     /// <summary>
-    /// Gives the lock back. Closing alone does not always: a process that is just being started has the descriptor too.
+    /// Gives the lock back. Closing alone does not always: a process that is just being started has the descriptor
+    /// too.
     /// </summary>
     public static void Unlock(SafeFileHandle file) => _ = NativeFlock(file, LOCK_UN);
 

@@ -6,7 +6,8 @@ namespace ImageMount.Interop;
 /// <summary>fsync(2): data and all metadata of a file, or the names in a folder.</summary>
 public static partial class SysFsync
 {
-    /// <summary>0 or -errno. EINTR is retried; after another error the answer of a second call is worth nothing.</summary>
+    /// <summary>0 or -errno. EINTR is retried; after another error the answer of a second call is worth
+    /// nothing.</summary>
     public static int Sync(SafeFileHandle file)
     {
         while (true)

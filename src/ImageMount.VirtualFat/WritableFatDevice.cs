@@ -10,8 +10,8 @@ using ImageMount.VirtualFat.Synthesis;
 namespace ImageMount.VirtualFat;
 
 /// <summary>
-/// A folder of the host as a disk that may be written. Everything that matters is in <see cref="FolderDisk"/>; here are the
-/// block layer's words for it.
+/// A folder of the host as a disk that may be written. Everything that matters is in <see cref="FolderDisk"/>; here
+/// are the block layer's words for it.
 /// </summary>
 internal sealed class WritableFatDevice : BlockDevice, IHasIdentity, ICommittable
 {
@@ -133,7 +133,8 @@ internal sealed class WritableFatDevice : BlockDevice, IHasIdentity, ICommittabl
         // A guest that is in the middle of something is nothing to worry about; a folder that cannot be written is.
         if (report.Outcome == ApplyOutcome.Failed)
         {
-            _warn($"what was written is kept in the journal '{_disk.JournalPath}', because the folder could not follow: "
+            _warn(
+                $"what was written is kept in the journal '{_disk.JournalPath}', because the folder could not follow: "
                 + report.Reason);
         }
     }

@@ -37,7 +37,8 @@ internal static class WritableFolder
                     ? Continue(host, options, path, warn)
                     : Begin(host, options, zone, warn, cancellationToken);
             var reader = new PlanReader(plan);
-            VolumeGeometry geometry = await ReadGeometryAsync(reader, plan.Plan, cancellationToken).ConfigureAwait(false);
+            VolumeGeometry geometry = await ReadGeometryAsync(reader, plan.Plan, cancellationToken)
+                .ConfigureAwait(false);
             FolderState planned = FolderState.FromPlan(plan.Plan);
             FatPlan plannedDisk = plan.Plan;
             var disk = new FolderDisk(
@@ -96,7 +97,8 @@ internal static class WritableFolder
         {
             if (file.Folder != host.RealPath)
             {
-                throw new BlockException(BlockErrorKind.InvalidArgument, $"the journal '{path}' belongs to another folder")
+                throw new BlockException(
+                    BlockErrorKind.InvalidArgument, $"the journal '{path}' belongs to another folder")
                 {
                     Found = host.RealPath,
                     Expected = file.Folder,

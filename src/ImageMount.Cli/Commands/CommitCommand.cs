@@ -10,8 +10,9 @@ using Microsoft.Win32.SafeHandles;
 namespace ImageMount.Cli.Commands;
 
 /// <summary>
-/// `imgmount commit`: the folder behind a disk is brought up to date now. A running mount is asked by what every program can
-/// do: fsync(2) of the disk; how it went stands in .imgmount/commit.json. A journal that was kept is opened with its folder.
+/// `imgmount commit`: the folder behind a disk is brought up to date now. A running mount is asked by what every
+/// program can do: fsync(2) of the disk; how it went stands in .imgmount/commit.json. A journal that was kept is
+/// opened with its folder.
 /// </summary>
 internal static class CommitCommand
 {
@@ -52,7 +53,8 @@ internal static class CommitCommand
         string report = Path.Join(path, ".imgmount", CommitJson.FileName);
         if (!File.Exists(report))
         {
-            throw new CommandException($"there is nothing to commit at {path}: it is not the disk of a folder (fat:rw:DIR)");
+            throw new CommandException(
+                $"there is nothing to commit at {path}: it is not the disk of a folder (fat:rw:DIR)");
         }
 
         return Conclude(path, ReadReport(report));

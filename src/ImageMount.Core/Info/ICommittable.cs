@@ -7,7 +7,8 @@ namespace ImageMount.Core.Info;
 /// <param name="Journal">Path of the file that keeps what is not there yet; null when there is none.</param>
 public sealed record CommitReport(bool IsDone, string? Reason, IReadOnlyList<string> Notes, string? Journal);
 
-/// <summary>Implemented by devices that keep what is written to them aside until it can be applied as a whole.</summary>
+/// <summary>Implemented by devices that keep what is written to them aside until it can be applied as a
+/// whole.</summary>
 public interface ICommittable
 {
     /// <summary>What came of the last try to apply it.</summary>

@@ -3,7 +3,8 @@ using ImageMount.Core.Info;
 
 namespace ImageMount.Mounting.Reports;
 
-/// <summary>What .imgmount/commit.json says: how far what was written is in the place that the disk stands for.</summary>
+/// <summary>What .imgmount/commit.json says: how far what was written is in the place that the disk stands
+/// for.</summary>
 public static class CommitJson
 {
     /// <summary>Name of the report.</summary>

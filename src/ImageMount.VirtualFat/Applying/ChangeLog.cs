@@ -34,7 +34,8 @@ internal sealed record ChangeStep
     /// <summary>What that is.</summary>
     public required HostIdentity FromIs { get; init; }
 
-    /// <summary>The other name; for a folder to be removed, the place that it had, should it have to be kept.</summary>
+    /// <summary>The other name; for a folder to be removed, the place that it had, should it have to be
+    /// kept.</summary>
     public HostPath To { get; init; } = HostPath.Root;
 
     /// <summary>What stands there, where names change places.</summary>
@@ -57,11 +58,12 @@ internal sealed record ChangeStep
 internal readonly record struct ChangeGarbage(HostPath Path, HostIdentity Is, HostPath Place);
 
 /// <summary>
-/// All steps of one applying. It is written down, with everything new in the staging folder beside it, before the first
-/// step is done; from then on the rest can be done at any time, by anybody, without the disk.
+/// All steps of one applying. It is written down, with everything new in the staging folder beside it, before the
+/// first step is done; from then on the rest can be done at any time, by anybody, without the disk.
 /// </summary>
 /// <param name="Id">Name of the staging folder without its prefix.</param>
-/// <param name="JournalPath">Journal that has to know of it too, and decides whether it counts; empty when there is none.</param>
+/// <param name="JournalPath">Journal that has to know of it too, and decides whether it counts; empty when there is
+/// none.</param>
 /// <param name="Steps">In order.</param>
 /// <param name="Garbage">What is removed afterwards.</param>
 internal sealed record ChangeLog(

@@ -6,12 +6,12 @@ using ImageMount.VirtualFat.Volume;
 namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
-/// From the difference between disk and folder to an order of steps. New files and folders are made in the staging folder
-/// first; what is left are renames.
+/// From the difference between disk and folder to an order of steps. New files and folders are made in the staging
+/// folder first; what is left are renames.
 /// Folders of the disk are gone through from the top down, so that wherever something goes, its folder is in its final
-/// place already. A name that is wanted and taken belongs to something that has to go: the two change places (in one step,
-/// so that neither name is ever without a file), or that which has to go waits in the staging folder. What is removed on
-/// the disk goes last.
+/// place already. A name that is wanted and taken belongs to something that has to go: the two change places (in one
+/// step, so that neither name is ever without a file), or that which has to go waits in the staging folder. What is
+/// removed on the disk goes last.
 /// Everything that has reached its final place stays there; so no step brings back what an earlier one began with.
 /// </summary>
 internal sealed class ChangePlanner
@@ -123,7 +123,9 @@ internal sealed class ChangePlanner
     private HostPath NameFor(int index)
     {
         VolumeNode node = _now.Nodes[index];
-        HostPath name = _match.Of(index) is { } was && was.Name == node.Name ? was.HostName : HostPath.FromText(node.Name);
+        HostPath name = _match.Of(index) is { } was && was.Name == node.Name
+            ? was.HostName
+            : HostPath.FromText(node.Name);
         return name.IsName
             ? name
             : throw new BlockException(
@@ -187,8 +189,8 @@ internal sealed class ChangePlanner
             HostPath other = isInPlace ? _places.FreeName(folder, name) : name;
             Place(fresh, folder, other);
             _notes.Add(
-                $"'{_host.NameOf(was.Path)}' was changed by somebody else since it was planned, and on the disk too: the "
-                + $"disk's version is '{fresh.Path}'");
+                $"'{_host.NameOf(was.Path)}' was changed by somebody else since it was planned, and on the disk too: "
+                + $"the disk's version is '{fresh.Path}'");
             return fresh;
         }
 
@@ -221,7 +223,8 @@ internal sealed class ChangePlanner
         HostIdentity found = _places.Look(was);
         if (!found.Exists || found.IsFolder)
         {
-            _notes.Add($"'{_host.NameOf(was.Path)}' is not there any more; what was done to it on the disk is left out");
+            _notes.Add(
+                $"'{_host.NameOf(was.Path)}' is not there any more; what was done to it on the disk is left out");
             _places.Vanished(known);
             (known.Parent, known.Name, known.Is) = (folder, name, HostIdentity.None);
             return known;
@@ -239,8 +242,8 @@ internal sealed class ChangePlanner
         {
             _notes.Add(
                 $"'{_now.PathOf(index)}' on the disk has parts that were not written there, and "
-                + $"'{_host.NameOf(source.Path)}', where they come from, has changed since it was planned: they are as the "
-                + "host has them now");
+                + $"'{_host.NameOf(source.Path)}', where they come from, has changed since it was planned: they are "
+                + "as the host has them now");
         }
     }
 
@@ -316,8 +319,8 @@ internal sealed class ChangePlanner
     }
 
     /// <summary>
-    /// True for what is where it is to be, and for a file that would be replaced or removed although somebody else changed
-    /// it.
+    /// True for what is where it is to be, and for a file that would be replaced or removed although somebody else
+    /// changed it.
     /// </summary>
     private bool MustStay(HostObject what)
     {
@@ -346,8 +349,8 @@ internal sealed class ChangePlanner
         else if (found != node.Host)
         {
             _notes.Add(
-                $"'{_host.NameOf(node.Path)}' was removed on the disk, but changed by somebody else since it was planned: "
-                + "it stays");
+                $"'{_host.NameOf(node.Path)}' was removed on the disk, but changed by somebody else since it was "
+                + "planned: it stays");
         }
         else
         {

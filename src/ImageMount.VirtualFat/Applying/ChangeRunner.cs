@@ -6,11 +6,11 @@ using Microsoft.Win32.SafeHandles;
 namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
-/// Does the steps of a log, from the first or from where an earlier run was cut off. Each step names what must be where
-/// before it, and no step makes that true again for an earlier one (see <see cref="ChangePlanner"/>); so the first step
-/// whose beginning is there is the one to go on with.
-/// What somebody else did to the folder meanwhile is never overwritten: names that are taken are left alone, and ours gets
-/// another one.
+/// Does the steps of a log, from the first or from where an earlier run was cut off. Each step names what must be
+/// where before it, and no step makes that true again for an earlier one (see <see cref="ChangePlanner"/>); so the
+/// first step whose beginning is there is the one to go on with.
+/// What somebody else did to the folder meanwhile is never overwritten: names that are taken are left alone, and ours
+/// gets another one.
 /// </summary>
 /// <param name="changes">The folder.</param>
 /// <param name="log">What to do.</param>
@@ -118,7 +118,8 @@ internal sealed class ChangeRunner(HostChanges changes, ChangeLog log, ICollecti
         _touched.Add(to.Parent);
     }
 
-    /// <summary>The name is taken, or its folder is gone: another name beside it, or in the folder at the top.</summary>
+    /// <summary>The name is taken, or its folder is gone: another name beside it, or in the folder at the
+    /// top.</summary>
     private void MoveElsewhere(HostPath from, HostPath to, HostPath planned, int result)
     {
         HostPath parent = result == -Errno.EEXIST && !IsStaged(to) ? to.Parent : HostPath.Root;
@@ -175,7 +176,8 @@ internal sealed class ChangeRunner(HostChanges changes, ChangeLog log, ICollecti
 
         if (!IsStaged(path))
         {
-            notes.Add($"'{Tree.NameOf(path)}' was removed on the disk, but holds what the disk does not show: it stays");
+            notes.Add(
+                $"'{Tree.NameOf(path)}' was removed on the disk, but holds what the disk does not show: it stays");
             return;
         }
 

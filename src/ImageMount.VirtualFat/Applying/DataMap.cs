@@ -34,7 +34,8 @@ internal sealed class DataMap
         _firsts = [.. pieces.Select(piece => piece.First)];
     }
 
-    /// <summary>The piece that a cluster belongs to. False: it belongs to no file; next is the first cluster that does.</summary>
+    /// <summary>The piece that a cluster belongs to. False: it belongs to no file; next is the first cluster that
+    /// does.</summary>
     public bool TryFind(uint cluster, out DataPiece piece, out uint next)
     {
         int at = Array.BinarySearch(_firsts, cluster);

@@ -12,14 +12,15 @@ namespace ImageMount.VirtualFat.Applying;
 /// <param name="Path">Where.</param>
 /// <param name="Is">What it is.</param>
 /// <param name="Doubtful">
-/// Files of the host that parts of it came from and that had changed since they were planned; such a file may be a mixture.
+/// Files of the host that parts of it came from and that had changed since they were planned; such a file may be a
+/// mixture.
 /// </param>
 internal readonly record struct StagedFile(HostPath Path, HostIdentity Is, IReadOnlyList<FolderNode> Doubtful);
 
 /// <summary>
-/// Makes the new versions of files in the staging folder, whole and durable, before anything else in the folder is touched.
-/// Bytes that the guest did not write come from the host's files, which are looked at before and afterwards: one that has
-/// changed meanwhile is named, so that no mixture passes for the guest's file.
+/// Makes the new versions of files in the staging folder, whole and durable, before anything else in the folder is
+/// touched. Bytes that the guest did not write come from the host's files, which are looked at before and afterwards:
+/// one that has changed meanwhile is named, so that no mixture passes for the guest's file.
 /// </summary>
 internal sealed class FileStager
 {

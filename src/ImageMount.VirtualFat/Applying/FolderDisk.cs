@@ -8,13 +8,14 @@ namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
 /// A disk of a folder that may be written. Reads see the journal first; then, for clusters of files, the host's files;
-/// then the plan. Writes go to the journal only. When somebody asks for it (flush, commit, close) and the file system on
-/// the disk is consistent, the folder is brought up to date; then it goes on as before: the disk keeps the layout that the
-/// guest gave it, for the guest remembers it too, and only the map from clusters to files of the host is made anew.
+/// then the plan. Writes go to the journal only. When somebody asks for it (flush, commit, close) and the file system
+/// on the disk is consistent, the folder is brought up to date; then it goes on as before: the disk keeps the layout
+/// that the guest gave it, for the guest remembers it too, and only the map from clusters to files of the host is
+/// made anew.
 /// </summary>
 /// <remarks>
-/// Writes and applying exclude each other, so that a moment of the disk is applied and nothing in between. Reads go on; only
-/// while files are renamed on the host, those that need them wait.
+/// Writes and applying exclude each other, so that a moment of the disk is applied and nothing in between. Reads go
+/// on; only while files are renamed on the host, those that need them wait.
 /// What is made durable by a flush is so either in the folder or in the journal's file.
 /// </remarks>
 internal sealed class FolderDisk : IDiskReader
@@ -43,7 +44,8 @@ internal sealed class FolderDisk : IDiskReader
     /// <param name="plan">The disk as planned.</param>
     /// <param name="geometry">Its volume.</param>
     /// <param name="planned">Folder and disk when the plan was made.</param>
-    /// <param name="state">The same when the folder last followed; as <paramref name="planned"/> for a new journal.</param>
+    /// <param name="state">The same when the folder last followed; as <paramref name="planned"/> for a new
+    /// journal.</param>
     /// <param name="journal">What was written; disposed with this.</param>
     /// <param name="parts">The folder, and what tests replace.</param>
     public FolderDisk(
@@ -138,8 +140,8 @@ internal sealed class FolderDisk : IDiskReader
     }
 
     /// <summary>
-    /// Brings the folder up to date, if the disk is consistent; if not, everything written so far is made durable in the
-    /// journal's file.
+    /// Brings the folder up to date, if the disk is consistent; if not, everything written so far is made durable in
+    /// the journal's file.
     /// </summary>
     /// <exception cref="BlockException">Neither could be done.</exception>
     public async ValueTask<ApplyReport> FlushAsync(CancellationToken cancellationToken)
@@ -167,7 +169,8 @@ internal sealed class FolderDisk : IDiskReader
     }
 
     /// <summary>
-    /// The last flush, and the end of the journal when all is in the folder. Else its file stays, and that is an error.
+    /// The last flush, and the end of the journal when all is in the folder. Else its file stays, and that is an
+    /// error.
     /// </summary>
     public async ValueTask CloseAsync()
     {
@@ -198,7 +201,8 @@ internal sealed class FolderDisk : IDiskReader
         }
     }
 
-    /// <summary>The journal goes into its file as it is, without the folder: for a crash on purpose, and for tests.</summary>
+    /// <summary>The journal goes into its file as it is, without the folder: for a crash on purpose, and for
+    /// tests.</summary>
     public void Abandon()
     {
         _files.Dispose();
@@ -218,7 +222,8 @@ internal sealed class FolderDisk : IDiskReader
             if (reading.Tree is not { } tree)
             {
                 return new ApplyReport(
-                    ApplyOutcome.Inconsistent, $"the file system on the disk is not consistent: {reading.Findings}", notes);
+                    ApplyOutcome.Inconsistent, $"the file system on the disk is not consistent: {reading.Findings}",
+                    notes);
             }
 
             bool hasChanges = await ApplyAsync(tree, notes, cancellationToken).ConfigureAwait(false);
@@ -265,8 +270,8 @@ internal sealed class FolderDisk : IDiskReader
     }
 
     /// <summary>
-    /// From here on it will be done. Where there is a file of the journal it says so too; a log that names a journal counts
-    /// only when that knows of it.
+    /// From here on it will be done. Where there is a file of the journal it says so too; a log that names a journal
+    /// counts only when that knows of it.
     /// </summary>
     private void Commit(ChangeLog log, FolderState after)
     {
@@ -283,8 +288,8 @@ internal sealed class FolderDisk : IDiskReader
         }
         catch (BlockException)
         {
-            // What the file says now is not known. Until it is, the log stays: whoever comes next can tell from the file
-            // whether it counts.
+            // What the file says now is not known. Until it is, the log stays: whoever comes next can tell from the
+            // file whether it counts.
             undo();
             _state = before;
             _isStateSaved = false;

@@ -27,7 +27,7 @@ internal static class FolderRecovery
             else if (Counts(log))
             {
                 new ChangeRunner(changes, log, notes).Run(isResumed: true);
-                notes.Add($"'{changes.Tree.Name}': the rest of what an earlier process had begun to write there was done");
+                notes.Add($"'{changes.Tree.Name}': the rest of what an earlier process had begun to write was done");
             }
             else
             {
@@ -45,8 +45,8 @@ internal static class FolderRecovery
     public static bool IsNeeded(HostTree tree) => StagingFolder.Find(tree).Count > 0;
 
     /// <summary>
-    /// A log that names a journal was written before the journal came to know of it. Without the journal it counts: what it
-    /// leads to is one consistent moment of the disk.
+    /// A log that names a journal was written before the journal came to know of it. Without the journal it counts:
+    /// what it leads to is one consistent moment of the disk.
     /// </summary>
     private static bool Counts(ChangeLog log)
     {

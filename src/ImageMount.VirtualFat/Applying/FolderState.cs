@@ -5,8 +5,8 @@ using ImageMount.VirtualFat.Volume;
 namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
-/// A file or folder as the disk and the host's folder had it when both were the same: when the plan was made, or when the
-/// folder last followed the disk. What the guest did since is the difference to this.
+/// A file or folder as the disk and the host's folder had it when both were the same: when the plan was made, or when
+/// the folder last followed the disk. What the guest did since is the difference to this.
 /// </summary>
 internal sealed class FolderNode
 {

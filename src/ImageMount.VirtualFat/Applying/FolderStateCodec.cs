@@ -127,5 +127,6 @@ internal static class FolderStateCodec
     }
 
     /// <summary>True for what reading damaged bytes throws.</summary>
-    public static bool IsDamage(Exception e) => e is EndOfStreamException or FormatException or DecoderFallbackException;
+    public static bool IsDamage(Exception e) =>
+        e is EndOfStreamException or FormatException or DecoderFallbackException;
 }

@@ -6,8 +6,8 @@ using Microsoft.Win32.SafeHandles;
 namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
-/// Everything that changes the host's folder, one method a system call. Before and after each the hook is called: a test
-/// that throws there sees what a crash at that moment leaves behind.
+/// Everything that changes the host's folder, one method a system call. Before and after each the hook is called: a
+/// test that throws there sees what a crash at that moment leaves behind.
 /// </summary>
 /// <param name="tree">The folder.</param>
 /// <param name="hook">Told what is about to be done, and again when it is; null outside tests.</param>
@@ -74,7 +74,8 @@ internal sealed class HostChanges(HostTree tree, Action<string>? hook = null)
     public void SetModified(SafeFileHandle file, HostPath path, long modifiedNs) =>
         Do("futimens", path, () => SysFutimens.SetModified(file, modifiedNs), "cannot set the time");
 
-    /// <summary>Sets an extended attribute of an open file; false when the file system, or our rights, do not allow it.
+    /// <summary>Sets an extended attribute of an open file; false when the file system, or our rights, do not allow
+    /// it.
     /// </summary>
     public bool TrySetAttribute(SafeFileHandle file, HostPath path, string name, ReadOnlySpan<byte> value)
     {
@@ -82,7 +83,8 @@ internal sealed class HostChanges(HostTree tree, Action<string>? hook = null)
         return SysSetXattr.Set(file, name, value) == 0;
     }
 
-    /// <summary>Renames to a name that must be free: 0, or -EEXIST, -ENOENT, -ENOTDIR; other failures are thrown.</summary>
+    /// <summary>Renames to a name that must be free: 0, or -EEXIST, -ENOENT, -ENOTDIR; other failures are
+    /// thrown.</summary>
     public int TryMove(HostPath from, HostPath to)
     {
         hook?.Invoke($"renameat2 {from} {to}");

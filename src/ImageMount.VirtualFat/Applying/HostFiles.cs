@@ -7,9 +7,9 @@ using Microsoft.Win32.SafeHandles;
 namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
-/// Reads files of the host where they are since the folder last followed the disk. A file that somebody changed, shortened
-/// or removed gives what it has, and zeroes beyond, as in a disk that is only read. A few files stay open. For several
-/// threads.
+/// Reads files of the host where they are since the folder last followed the disk. A file that somebody changed,
+/// shortened or removed gives what it has, and zeroes beyond, as in a disk that is only read. A few files stay open.
+/// For several threads.
 /// </summary>
 /// <param name="host">The folder; used under this object's lock only.</param>
 /// <param name="warn">Told of each file that is not as it was, once.</param>
@@ -22,8 +22,8 @@ internal sealed class HostFiles(HostTree host, Action<string> warn) : IDisposabl
     private readonly HashSet<FolderNode> _warned = new(ReferenceEqualityComparer.Instance);
 
     /// <summary>
-    /// The folder is half of what it is to be: a file that is not in its place is an error then, and not one that somebody
-    /// removed.
+    /// The folder is half of what it is to be: a file that is not in its place is an error then, and not one that
+    /// somebody removed.
     /// </summary>
     public bool IsUnsettled { get; set; }
 

@@ -3,8 +3,8 @@ using ImageMount.Interop;
 namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
-/// What a file or folder of the host is known by. A file is the same when inode, size and time are; a folder, whose size
-/// and time change with its entries, when the inode is.
+/// What a file or folder of the host is known by. A file is the same when inode, size and time are; a folder, whose
+/// size and time change with its entries, when the inode is.
 /// </summary>
 /// <param name="Inode">Inode number; 0 when there is nothing.</param>
 /// <param name="Size">Bytes of a file.</param>

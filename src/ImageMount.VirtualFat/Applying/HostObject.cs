@@ -1,8 +1,8 @@
 namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
-/// A file or folder of the host while steps are planned: where it is after the steps so far. Two are equal when they are
-/// the same.
+/// A file or folder of the host while steps are planned: where it is after the steps so far. Two are equal when they
+/// are the same.
 /// </summary>
 internal sealed class HostObject
 {

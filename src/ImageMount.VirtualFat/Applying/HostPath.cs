@@ -3,8 +3,8 @@ using System.Text;
 namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
-/// A path below the folder, or one name of it: the bytes of the host, one in each character, because names on Linux need
-/// not be text. Empty for the folder itself.
+/// A path below the folder, or one name of it: the bytes of the host, one in each character, because names on Linux
+/// need not be text. Empty for the folder itself.
 /// </summary>
 /// <param name="Raw">One character for each byte.</param>
 internal readonly record struct HostPath(string Raw)
@@ -25,7 +25,8 @@ internal readonly record struct HostPath(string Raw)
     public string[] Parts => Raw.Length == 0 ? [] : Raw.Split('/');
 
     /// <summary>True for a name that cannot lead anywhere but to an entry of its folder.</summary>
-    public bool IsName => Raw.Length is > 0 and <= MaxName && Raw is not ("." or "..") && !Raw.AsSpan().ContainsAny('/', '\0');
+    public bool IsName =>
+        Raw.Length is > 0 and <= MaxName && Raw is not ("." or "..") && !Raw.AsSpan().ContainsAny('/', '\0');
 
     /// <summary>From text.</summary>
     public static HostPath FromText(string text) => FromBytes(Encoding.UTF8.GetBytes(text));

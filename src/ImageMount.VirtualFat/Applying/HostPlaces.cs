@@ -4,8 +4,8 @@ using ImageMount.Interop;
 namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
-/// Where everything is while steps are planned: it notes the steps, and knows what they lead to. The folder itself is only
-/// looked at.
+/// Where everything is while steps are planned: it notes the steps, and knows what they lead to. The folder itself is
+/// only looked at.
 /// </summary>
 internal sealed class HostPlaces
 {
@@ -157,13 +157,15 @@ internal sealed class HostPlaces
             }
         }
 
-        throw new BlockException(BlockErrorKind.NoSpace, $"no name like '{_host.NameOf(folder.Path.Join(name))}' is free");
+        throw new BlockException(
+            BlockErrorKind.NoSpace, $"no name like '{_host.NameOf(folder.Path.Join(name))}' is free");
     }
 
     /// <summary>Renaming does not lead from one file system into another.</summary>
     private void CheckReachable(HostObject folder)
     {
-        if (folder.Node is not { } node || !_reachable.Add(folder) || _host.TryStat(HostPath.Root, out StatInfo top) != 0
+        if (folder.Node is not { } node || !_reachable.Add(folder)
+            || _host.TryStat(HostPath.Root, out StatInfo top) != 0
             || _host.TryStat(node.Path, out StatInfo info) != 0
             || (info.DeviceMajor, info.DeviceMinor) == (top.DeviceMajor, top.DeviceMinor))
         {
@@ -172,7 +174,7 @@ internal sealed class HostPlaces
 
         throw new BlockException(
             BlockErrorKind.NotSupported,
-            $"'{_host.NameOf(node.Path)}' is on another file system than '{_host.Name}'; changes there cannot be applied")
+            $"'{_host.NameOf(node.Path)}' is on another file system than '{_host.Name}'; it cannot be changed from there")
         {
             Hint = "Give that folder a disk of its own.",
         };

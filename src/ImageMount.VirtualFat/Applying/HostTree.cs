@@ -6,8 +6,8 @@ using Microsoft.Win32.SafeHandles;
 namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
-/// The folder on the host, by paths below it. Every part is opened in the one before it without following links, so that
-/// nothing outside can be reached. Not for several threads.
+/// The folder on the host, by paths below it. Every part is opened in the one before it without following links, so
+/// that nothing outside can be reached. Not for several threads.
 /// </summary>
 /// <param name="root">The folder, open; its owner closes it.</param>
 /// <param name="name">What messages call it.</param>
@@ -46,7 +46,8 @@ internal sealed class HostTree(SafeFileHandle root, string name) : IDisposable
         return Stat.TryGetAt(held.Number, path.Name.ToBytes(), out info);
     }
 
-    /// <summary>Opens a file or folder, never a link: a descriptor of the caller's, or null and a positive errno.</summary>
+    /// <summary>Opens a file or folder, never a link: a descriptor of the caller's, or null and a positive
+    /// errno.</summary>
     public SafeFileHandle? TryOpen(HostPath path, int flags, out int errno, uint mode = 0)
     {
         SafeFileHandle? folder = TryOpenFolder(path.Parent, out errno);

@@ -9,9 +9,9 @@ using Microsoft.Win32.SafeHandles;
 namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
-/// A folder of ours in the host's folder, where new files are made, and old ones wait to be removed: renaming works only
-/// within one file system. Its name begins with a prefix that neither plan nor guest can use. While it has no log, nothing
-/// outside it was changed, and it can be thrown away; with a log, the changes must be finished.
+/// A folder of ours in the host's folder, where new files are made, and old ones wait to be removed: renaming works
+/// only within one file system. Its name begins with a prefix that neither plan nor guest can use. While it has no
+/// log, nothing outside it was changed, and it can be thrown away; with a log, the changes must be finished.
 /// </summary>
 internal sealed class StagingFolder
 {
@@ -99,7 +99,9 @@ internal sealed class StagingFolder
         using SafeFileHandle? file = _changes.Tree.TryOpen(path, SysOpen.O_RDONLY, out int errno);
         if (file is null)
         {
-            return errno == Errno.ENOENT ? null : throw HostErrors.Make(errno, "cannot open", _changes.Tree.NameOf(path));
+            return errno == Errno.ENOENT
+                ? null
+                : throw HostErrors.Make(errno, "cannot open", _changes.Tree.NameOf(path));
         }
 
         string name = _changes.Tree.NameOf(path);

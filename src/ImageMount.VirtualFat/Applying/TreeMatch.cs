@@ -5,9 +5,9 @@ using ImageMount.VirtualFat.Volume;
 namespace ImageMount.VirtualFat.Applying;
 
 /// <summary>
-/// Which file of the disk is which of before. FAT has no inodes, so this is a judgement, from the first cluster, the place
-/// and the time of creation; a wrong one costs a file of the host its owner, mode and attributes, never its contents,
-/// because contents follow the clusters and not this.
+/// Which file of the disk is which of before. FAT has no inodes, so this is a judgement, from the first cluster, the
+/// place and the time of creation; a wrong one costs a file of the host its owner, mode and attributes, never its
+/// contents, because contents follow the clusters and not this.
 /// </summary>
 internal sealed class TreeMatch
 {

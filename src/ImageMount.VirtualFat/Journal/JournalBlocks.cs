@@ -21,8 +21,8 @@ internal enum JournalSource
 /// ("fresh"): a file of which no sector is fresh has not changed.
 /// </summary>
 /// <remarks>
-/// For several threads; one lock around everything, also around the copying, so that nobody sees half a sector. Slots that
-/// become free are used again only when no saved index can lead to them any more.
+/// For several threads; one lock around everything, also around the copying, so that nobody sees half a sector. Slots
+/// that become free are used again only when no saved index can lead to them any more.
 /// </remarks>
 internal sealed class JournalBlocks : IDisposable
 {
@@ -116,7 +116,8 @@ internal sealed class JournalBlocks : IDisposable
 
     /// <summary>Copies what the journal has of the beginning of a range, or says how long it has nothing.</summary>
     /// <param name="offset">Where, at any byte.</param>
-    /// <param name="buffer">Filled as far as one source goes, unless that is <see cref="JournalSource.Below"/>.</param>
+    /// <param name="buffer">Filled as far as one source goes, unless that is
+    /// <see cref="JournalSource.Below"/>.</param>
     /// <param name="length">How far it goes.</param>
     public JournalSource Read(long offset, Span<byte> buffer, out int length)
     {

@@ -2,8 +2,8 @@ namespace ImageMount.VirtualFat.Journal;
 
 /// <summary>
 /// What the journal says of a block of 8 sectors: for each sector whether its slot holds it, whether it is zero, or
-/// (neither) whether the plan answers; for each whether it was written since the folder last followed; and the number of
-/// the slot.
+/// (neither) whether the plan answers; for each whether it was written since the folder last followed; and the number
+/// of the slot.
 /// </summary>
 internal readonly record struct JournalEntry(long Bits)
 {

@@ -20,11 +20,11 @@ internal readonly record struct JournalPart(uint Slot, int Length, byte[] Hash)
 }
 
 /// <summary>
-/// The file of a journal. It has a name from the moment it is made (a file without one could not be given a name later on
-/// every file system, and not at all after a crash), belongs to its user alone, and is removed when all that it holds is in
-/// the folder. Layout: two headers of 4 KiB, written in turn, of which the valid one with the higher number counts; then
-/// slots of 4 KiB, sparse, in which blocks and the index stand. A header is written only when all that it leads to is on
-/// the disk.
+/// The file of a journal. It has a name from the moment it is made (a file without one could not be given a name
+/// later on every file system, and not at all after a crash), belongs to its user alone, and is removed when all that
+/// it holds is in the folder. Layout: two headers of 4 KiB, written in turn, of which the valid one with the higher
+/// number counts; then slots of 4 KiB, sparse, in which blocks and the index stand. A header is written only when all
+/// that it leads to is on the disk.
 /// </summary>
 /// <param name="path">Its path.</param>
 /// <param name="folder">The folder that it belongs to.</param>
@@ -147,8 +147,8 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
     public void ReadSlot(uint slot, int within, Span<byte> buffer) => Read(Offset(slot) + within, buffer);
 
     /// <summary>
-    /// Makes everything written so far durable, and then what leads to it: when this returns, or at no time, the journal is
-    /// this one.
+    /// Makes everything written so far durable, and then what leads to it: when this returns, or at no time, the
+    /// journal is this one.
     /// </summary>
     /// <param name="index">The index, and the slot that it goes to.</param>
     /// <param name="state">What else is kept; null when that is as before.</param>
@@ -196,8 +196,8 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new BlockException(
-                BlockErrorKind.IoError, $"the journal '{Path}', which is not needed any more, cannot be removed: {e.Message}",
-                e);
+                BlockErrorKind.IoError,
+                $"the journal '{Path}', which is not needed any more, cannot be removed: {e.Message}", e);
         }
 
         Dispose();

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Security.Cryptography;
 using ImageMount.Core.Block;
 using ImageMount.Interop;
@@ -34,14 +33,14 @@ internal static class JournalPlace
     {
         string stem = new([.. Path.GetFileName(folder.TrimEnd('/'))
             .Where(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.').Take(MaxStem)]);
+        stem = stem.Length == 0 ? "folder" : stem;
         string number = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(6));
-        return Path.GetFullPath(Path.Join(
-            directory, string.Create(CultureInfo.InvariantCulture, $"{(stem.Length == 0 ? "folder" : stem)}-{number}{Extension}")));
+        return Path.GetFullPath(Path.Join(directory, $"{stem}-{number}{Extension}"));
     }
 
     /// <summary>
-    /// Looks for journals of a folder that earlier processes left. One of which everything is in the folder is removed; one
-    /// that holds more must not be passed over.
+    /// Looks for journals of a folder that earlier processes left. One of which everything is in the folder is
+    /// removed; one that holds more must not be passed over.
     /// </summary>
     /// <exception cref="BlockException">There is one that holds what is not in the folder.</exception>
     public static void CheckLeft(string directory, string folder, Action<string> warn)
@@ -81,7 +80,8 @@ internal static class JournalPlace
                     throw new BlockException(
                         BlockErrorKind.InUse, $"what was written to '{folder}' before is still in the journal '{path}'")
                     {
-                        Hint = $"Apply it: imgmount commit '{path}'; or go on with it: journal={path}; or remove that file.",
+                        Hint = $"Apply it: imgmount commit '{path}'; or go on with it: journal={path}; or "
+                            + "remove that file.",
                     };
                 }
 

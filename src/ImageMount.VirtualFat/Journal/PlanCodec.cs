@@ -11,9 +11,9 @@ using ImageMount.VirtualFat.Volume;
 namespace ImageMount.VirtualFat.Journal;
 
 /// <summary>
-/// What a journal keeps beside its blocks, as bytes: the plan, without which they mean nothing, and what disk and folder
-/// had in common when the folder last followed. Guarded by the hash of <see cref="JournalFile"/>; what could lead astray is
-/// checked nevertheless.
+/// What a journal keeps beside its blocks, as bytes: the plan, without which they mean nothing, and what disk and
+/// folder had in common when the folder last followed. Guarded by the hash of <see cref="JournalFile"/>; what could
+/// lead astray is checked nevertheless.
 /// </summary>
 internal static class PlanCodec
 {
@@ -85,7 +85,8 @@ internal static class PlanCodec
                 throw file.Damaged("it belongs to another disk");
             }
 
-            readState = volumeGeometry => Guard(file, () => FolderStateCodec.Read(reader, volumeGeometry, file.Damaged));
+            readState = volumeGeometry =>
+                Guard(file, () => FolderStateCodec.Read(reader, volumeGeometry, file.Damaged));
             return new FatPlan(geometry, table, owners, usedClusters, volume);
         }
         catch (Exception e) when (FolderStateCodec.IsDamage(e))

@@ -6,15 +6,15 @@ using ImageMount.VirtualFat.Names;
 namespace ImageMount.VirtualFat.Volume;
 
 /// <summary>
-/// Takes a folder apart, entry by entry, and notes everything in it that is not as it should be: long names that belong to
-/// no short one, names that FAT does not allow, names that are there twice, wrong "." and "..".
+/// Takes a folder apart, entry by entry, and notes everything in it that is not as it should be: long names that
+/// belong to no short one, names that FAT does not allow, names that are there twice, wrong "." and "..".
 /// </summary>
 /// <param name="findings">Where problems go.</param>
 internal sealed class DirectoryParser(VolumeFindings findings)
 {
     /// <summary>
-    /// What names of our own begin with in the host's folder (<c>Applying</c>). A guest cannot make such names, or it could
-    /// make us believe that they are ours.
+    /// What names of our own begin with in the host's folder (<c>Applying</c>). A guest cannot make such names, or it
+    /// could make us believe that they are ours.
     /// </summary>
     public const string ReservedPrefix = ".imgmount-";
 
@@ -34,8 +34,8 @@ internal sealed class DirectoryParser(VolumeFindings findings)
     /// <param name="offsetOf">From an offset in the folder to one on the disk.</param>
     /// <param name="found">Takes the entries.</param>
     public void Parse(
-        ReadOnlySpan<byte> bytes, int index, VolumeNode folder, uint parentCluster, string path, Func<int, long> offsetOf,
-        List<VolumeNode> found)
+        ReadOnlySpan<byte> bytes, int index, VolumeNode folder, uint parentCluster, string path,
+        Func<int, long> offsetOf, List<VolumeNode> found)
     {
         _parts.Clear();
         _names.Clear();
@@ -104,7 +104,8 @@ internal sealed class DirectoryParser(VolumeFindings findings)
     {
         if (!isRoot || Label is not null)
         {
-            findings.Add(FindingKind.Entry, isRoot ? "there are two labels" : "a label outside the root folder", path, at);
+            findings.Add(
+                FindingKind.Entry, isRoot ? "there are two labels" : "a label outside the root folder", path, at);
             return;
         }
 
@@ -156,8 +157,8 @@ internal sealed class DirectoryParser(VolumeFindings findings)
         if (name.StartsWith(ReservedPrefix, StringComparison.OrdinalIgnoreCase))
         {
             findings.Add(
-                FindingKind.Name, $"the name '{name}' begins with '{ReservedPrefix}', which is kept for our own use", path,
-                at);
+                FindingKind.Name, $"the name '{name}' begins with '{ReservedPrefix}', which is kept for our own use",
+                path, at);
             return;
         }
 

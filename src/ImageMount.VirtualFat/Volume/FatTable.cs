@@ -43,7 +43,8 @@ internal sealed class FatTable(IDiskReader disk, VolumeGeometry geometry)
     public uint Get(uint cluster) => Decode(_current, (int)(ByteOf(cluster) % PageSize), cluster);
 
     /// <summary>
-    /// True when a page of the copies has the same bytes as the one that is in use; compared only where all are kept alike.
+    /// True when a page of the copies has the same bytes as the one that is in use; compared only where all are kept
+    /// alike.
     /// </summary>
     public async ValueTask<bool> CopiesAgreeAsync(long page, CancellationToken cancellationToken)
     {
@@ -56,8 +57,8 @@ internal sealed class FatTable(IDiskReader disk, VolumeGeometry geometry)
         byte[] other = new byte[_current.Length];
         for (int copy = 1; copy < geometry.FatCount; copy++)
         {
-            await disk.ReadAsync(geometry.FatOffset + copy * geometry.FatLength + page * PageSize, other, cancellationToken)
-                .ConfigureAwait(false);
+            long at = geometry.FatOffset + copy * geometry.FatLength + page * PageSize;
+            await disk.ReadAsync(at, other, cancellationToken).ConfigureAwait(false);
             if (!other.AsSpan().SequenceEqual(_current))
             {
                 return false;

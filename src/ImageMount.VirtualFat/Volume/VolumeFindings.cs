@@ -15,7 +15,8 @@ internal enum FindingKind
     /// <summary>The copies of the FAT differ.</summary>
     FatsDiffer,
 
-    /// <summary>A chain of clusters: a loop, one cluster of two chains, a free, bad or impossible cluster, the wrong length.</summary>
+    /// <summary>A chain of clusters: a loop, one cluster of two chains, a free, bad or impossible cluster, the wrong
+    /// length.</summary>
     Chain,
 
     /// <summary>Clusters that are in use and belong to nothing.</summary>

@@ -7,8 +7,8 @@ namespace ImageMount.VirtualFat.Volume;
 
 /// <summary>
 /// Where things are on a FAT volume, read from its boot sector and checked against its size ("Boot Sector and BPB
-/// Structure", "FAT Type Determination"). All offsets are bytes of the disk. Immutable; equal when two volumes are laid out
-/// alike and have the same id, which is how a volume is recognised that was formatted anew.
+/// Structure", "FAT Type Determination"). All offsets are bytes of the disk. Immutable; equal when two volumes are
+/// laid out alike and have the same id, which is how a volume is recognised that was formatted anew.
 /// </summary>
 internal sealed record VolumeGeometry
 {
@@ -97,7 +97,8 @@ internal sealed record VolumeGeometry
 
         int sectorSize = bpb.BytesPerSector;
         if (!BitOperations.IsPow2(sectorSize) || sectorSize is < 512 or > 4096
-            || !BitOperations.IsPow2((int)bpb.SectorsPerCluster) || bpb.ReservedSectors == 0 || bpb.FatCount is 0 or > 4)
+            || !BitOperations.IsPow2((int)bpb.SectorsPerCluster) || bpb.ReservedSectors == 0
+            || bpb.FatCount is 0 or > 4)
         {
             problem = string.Create(
                 CultureInfo.InvariantCulture,
@@ -131,8 +132,8 @@ internal sealed record VolumeGeometry
         {
             problem = string.Create(
                 CultureInfo.InvariantCulture,
-                $"the sizes in the boot sector do not fit: {totalSectors} sectors of which {dataSector} are before the data, "
-                + $"in {available} bytes");
+                $"the sizes in the boot sector do not fit: {totalSectors} sectors of which {dataSector} are before the "
+                + $"data, in {available} bytes");
             return null;
         }
 
@@ -145,8 +146,8 @@ internal sealed record VolumeGeometry
         {
             problem = string.Create(
                 CultureInfo.InvariantCulture,
-                $"the boot sector contradicts itself: {clusters} clusters of {bpb.SectorsPerCluster * sectorSize} bytes, "
-                + $"{fatSectors} sectors for each FAT, {bpb.RootEntries.Value} entries in the root folder");
+                $"the boot sector contradicts itself: {clusters} clusters of {bpb.SectorsPerCluster * sectorSize} "
+                + $"bytes, {fatSectors} sectors for each FAT, {bpb.RootEntries.Value} entries in the root folder");
             return null;
         }
 

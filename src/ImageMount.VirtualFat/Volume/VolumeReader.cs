@@ -5,10 +5,10 @@ namespace ImageMount.VirtualFat.Volume;
 
 /// <summary>
 /// Reads a FAT volume whole and believes none of it: the answer is its tree, or what is wrong with it. A volume that
-/// somebody is in the middle of changing looks damaged too (lost clusters, copies of the FAT that differ), and that is why
-/// everything counts here that a checker would call harmless: what is not right now may be half of something.
-/// Reading takes three steps: boot sector and FAT[0], FAT[1]; folders from the root on, breadth first, with every chain that
-/// an entry begins; the whole FAT, for clusters that nothing leads to.
+/// somebody is in the middle of changing looks damaged too (lost clusters, copies of the FAT that differ), and that
+/// is why everything counts here that a checker would call harmless: what is not right now may be half of something.
+/// Reading takes three steps: boot sector and FAT[0], FAT[1]; folders from the root on, breadth first, with every
+/// chain that an entry begins; the whole FAT, for clusters that nothing leads to.
 /// Nothing recurses, every cluster is visited once, and memory is in proportion to entries and pieces of files.
 /// </summary>
 internal sealed class VolumeReader
@@ -43,7 +43,8 @@ internal sealed class VolumeReader
     /// <param name="disk">The disk.</param>
     /// <param name="offset">Where the volume begins.</param>
     /// <param name="length">Bytes that it may have.</param>
-    /// <param name="expected">How the volume is laid out; a different one is a finding. Null where that is not known.</param>
+    /// <param name="expected">How the volume is laid out; a different one is a finding. Null where that is not
+    /// known.</param>
     /// <param name="cancellationToken">Gives up.</param>
     /// <exception cref="Core.Block.BlockException">The disk cannot be read.</exception>
     public static async ValueTask<VolumeReading> ReadAsync(
@@ -66,7 +67,8 @@ internal sealed class VolumeReader
         else if (expected is not null && geometry != expected)
         {
             findings.Add(
-                FindingKind.Geometry, "the volume was formatted anew (its layout or its id is another one)", null, offset);
+                FindingKind.Geometry, "the volume was formatted anew (its layout or its id is another one)", null,
+                offset);
         }
         else if (isDirty)
         {
@@ -105,7 +107,8 @@ internal sealed class VolumeReader
         uint marks = await _fat.GetAsync(1, cancellationToken).ConfigureAwait(false);
         if ((byte)media != _geometry.Media)
         {
-            _findings.Add(FindingKind.Geometry, "FAT[0] does not name the medium of the boot sector", null, _fat.OffsetOf(0));
+            _findings.Add(
+                FindingKind.Geometry, "FAT[0] does not name the medium of the boot sector", null, _fat.OffsetOf(0));
         }
 
         (uint clean, uint good) = _geometry.Type switch
@@ -219,7 +222,8 @@ internal sealed class VolumeReader
         return bytes;
     }
 
-    /// <summary>Follows the chain of a file or folder. False: something is wrong with it, and it has no clusters.</summary>
+    /// <summary>Follows the chain of a file or folder. False: something is wrong with it, and it has no
+    /// clusters.</summary>
     private async ValueTask<bool> WalkAsync(int index, CancellationToken cancellationToken)
     {
         VolumeNode node = _nodes[index];

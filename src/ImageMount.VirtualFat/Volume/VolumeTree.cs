@@ -43,7 +43,8 @@ internal sealed class VolumeNode
     public int Depth { get; init; }
 }
 
-/// <summary>Everything that a consistent volume holds. Entry 0 is the root; parents stand before their children.</summary>
+/// <summary>Everything that a consistent volume holds. Entry 0 is the root; parents stand before their
+/// children.</summary>
 /// <param name="Geometry">Where things are.</param>
 /// <param name="Nodes">Files and folders.</param>
 /// <param name="Label">Label in the root folder, or null.</param>

@@ -3,8 +3,8 @@ using ImageMount.VirtualFat.Applying;
 namespace ImageMount.VirtualFat.Tests.Applying;
 
 /// <summary>
-/// The process dies before, and after, every call that changes the folder. Each file has its old or its new contents then;
-/// whoever looks next makes the folder all new, or all old with the journal to go on from.
+/// The process dies before, and after, every call that changes the folder. Each file has its old or its new contents
+/// then; whoever looks next makes the folder all new, or all old with the journal to go on from.
 /// </summary>
 public sealed class ApplyCrashTests
 {
@@ -98,7 +98,8 @@ public sealed class ApplyCrashTests
 
             dying.Recover(withJournal: false);
             string recovered = dying.Describe();
-            Assert.True(recovered == newFolder || recovered == origin.Describe(), $"seed {seed}: the folder is\n{recovered}");
+            Assert.True(
+                recovered == newFolder || recovered == origin.Describe(), $"seed {seed}: the folder is\n{recovered}");
         }
     }
 
@@ -109,7 +110,8 @@ public sealed class ApplyCrashTests
         ConflictTests.Replace(folder, "new.txt", 800);
         folder.Edit(image =>
         {
-            // one.txt <-> three.txt, a file over another, a folder in the place of a file, a folder into its own child.
+            // one.txt <-> three.txt, a file over another, a folder in the place of a file, a folder into its own
+            // child.
             Mtools.On(image, "mren", "::one.txt", "::t");
             Mtools.On(image, "mren", "::three.txt", "::one.txt");
             Mtools.On(image, "mren", "::t", "::three.txt");
@@ -135,8 +137,9 @@ public sealed class ApplyCrashTests
     private static void CheckHalf(
         WrittenFolder folder, Dictionary<string, string> old, Dictionary<string, string> updated, int call)
     {
-        Dictionary<string, string> now = Lines(
-            string.Join('\n', folder.Describe().Split('\n').Where(line => !line.StartsWith(".imgmount-", StringComparison.Ordinal))));
+        IEnumerable<string> lines = folder.Describe().Split('\n')
+            .Where(line => !line.StartsWith(".imgmount-", StringComparison.Ordinal));
+        Dictionary<string, string> now = Lines(string.Join('\n', lines));
         var known = new HashSet<string>(old.Values.Concat(updated.Values));
         foreach ((string name, string content) in now)
         {

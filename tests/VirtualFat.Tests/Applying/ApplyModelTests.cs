@@ -3,12 +3,13 @@ using Xunit.Abstractions;
 namespace ImageMount.VirtualFat.Tests.Applying;
 
 /// <summary>
-/// Long runs of random edits, by mtools and in the middle of files, with applying in between; afterwards the folder is what
-/// a model says, and what mtools takes out of the disk.
+/// Long runs of random edits, by mtools and in the middle of files, with applying in between; afterwards the folder
+/// is what a model says, and what mtools takes out of the disk.
 /// </summary>
 public sealed class ApplyModelTests(ITestOutputHelper output)
 {
-    private static readonly string[] Names = ["a", "B.TXT", "a longer name.txt", "Ärger", "c.d.e", "x1", "x2", "readme.md"];
+    private static readonly string[] Names =
+        ["a", "B.TXT", "a longer name.txt", "Ärger", "c.d.e", "x1", "x2", "readme.md"];
 
     [SkippableTheory]
     [InlineData(1, 1440)]
@@ -133,7 +134,8 @@ public sealed class ApplyModelTests(ITestOutputHelper output)
             byte[] content = (byte[])model.Get(tree.PathOf(i)).Clone();
             int run = random.Next(node.Runs.Length);
             int start = (int)node.Runs.Take(run).Sum(r => r.Count) * tree.Geometry.ClusterSize;
-            int at = random.Next(Math.Min((int)node.Runs[run].Count * tree.Geometry.ClusterSize, content.Length - start));
+            int length = (int)node.Runs[run].Count * tree.Geometry.ClusterSize;
+            int at = random.Next(Math.Min(length, content.Length - start));
             byte value = (byte)random.Next(256);
             content[start + at] = value;
             after[tree.Geometry.OffsetOf(node.Runs[run].First) + at] = value;
@@ -164,7 +166,8 @@ public sealed class ApplyModelTests(ITestOutputHelper output)
             (folder.Length == 0 ? "" : folder + "/") + Path.GetFileName(path);
 
         // FAT does not tell capitals from small letters.
-        public bool Has(string path) => _entries.Keys.Any(known => string.Equals(known, path, StringComparison.OrdinalIgnoreCase));
+        public bool Has(string path) =>
+            _entries.Keys.Any(known => string.Equals(known, path, StringComparison.OrdinalIgnoreCase));
 
         public bool IsFolder(string path) => _entries.TryGetValue(path, out byte[]? content) && content is null;
 
@@ -191,12 +194,15 @@ public sealed class ApplyModelTests(ITestOutputHelper output)
 
         public string? Pick(Random random, bool wantsFolder)
         {
-            string[] fitting = [.. _entries.Where(entry => entry.Value is null == wantsFolder).Select(entry => entry.Key)];
+            string[] fitting =
+                [.. _entries.Where(entry => entry.Value is null == wantsFolder).Select(entry => entry.Key)];
             return fitting.Length == 0 ? null : fitting[random.Next(fitting.Length)];
         }
 
         public string Describe() => string.Join('\n', _entries
-            .Select(entry => entry.Value is { } content ? $"{entry.Key}: {WrittenFolder.Hash(content)}" : entry.Key + "/")
+            .Select(entry => entry.Value is { } content
+                ? $"{entry.Key}: {WrittenFolder.Hash(content)}"
+                : entry.Key + "/")
             .Order(StringComparer.Ordinal));
 
         private List<string> Below(string path) =>

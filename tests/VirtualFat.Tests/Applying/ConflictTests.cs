@@ -2,7 +2,8 @@ using ImageMount.VirtualFat.Applying;
 
 namespace ImageMount.VirtualFat.Tests.Applying;
 
-/// <summary>Somebody else works in the folder meanwhile: nothing of theirs is overwritten, and nothing of ours lost.</summary>
+/// <summary>Somebody else works in the folder meanwhile: nothing of theirs is overwritten, and nothing of ours
+/// lost.</summary>
 public sealed class ConflictTests
 {
     [SkippableFact]
@@ -125,7 +126,8 @@ public sealed class ConflictTests
         folder.Disk.Abandon();
         using var failing = new WrittenFolder(folder, call =>
         {
-            if (call.StartsWith("renameat2", StringComparison.Ordinal) && call.Contains("new-", StringComparison.Ordinal))
+            if (call.StartsWith("renameat2", StringComparison.Ordinal)
+                && call.Contains("new-", StringComparison.Ordinal))
             {
                 throw new BlockException(BlockErrorKind.NoSpace, "no room");
             }

@@ -8,8 +8,8 @@ using Microsoft.Win32.SafeHandles;
 namespace ImageMount.VirtualFat.Tests.Support;
 
 /// <summary>
-/// A folder, and the disk that it is shown as: made by mkfs.fat and mtools instead of the planner, so that writing is tested
-/// by itself. Writes are what a program changes in a copy of the disk.
+/// A folder, and the disk that it is shown as: made by mkfs.fat and mtools instead of the planner, so that writing is
+/// tested by itself. Writes are what a program changes in a copy of the disk.
 /// </summary>
 internal sealed class WrittenFolder : IDisposable
 {
@@ -136,7 +136,8 @@ internal sealed class WrittenFolder : IDisposable
         return report;
     }
 
-    /// <summary>What a process that died would find: what was left behind is finished, and the disk opened anew.</summary>
+    /// <summary>What a process that died would find: what was left behind is finished, and the disk opened
+    /// anew.</summary>
     public void Recover(bool withJournal)
     {
         Disk.Abandon();
@@ -233,7 +234,8 @@ internal sealed class WrittenFolder : IDisposable
     private FolderState Decode(byte[] bytes)
     {
         using var reader = new BinaryReader(new MemoryStream(bytes), Encoding.UTF8);
-        return FolderStateCodec.Read(reader, _tree.Geometry, what => new BlockException(BlockErrorKind.InvalidData, what));
+        return FolderStateCodec.Read(
+            reader, _tree.Geometry, what => new BlockException(BlockErrorKind.InvalidData, what));
     }
 
     private FolderState StateOf(VolumeTree tree)

@@ -19,9 +19,13 @@ public sealed class VolumeReaderTests(ITestOutputHelper output)
         Assert.True(reading.IsConsistent, reading.Findings.ToString());
         VolumeTree tree = reading.Tree!;
         Assert.Equal("LABELLED", tree.Label);
-        string[] paths = [.. Enumerable.Range(1, tree.Nodes.Count - 1).Select(tree.PathOf).Order(StringComparer.Ordinal)];
+        string[] paths =
+            [.. Enumerable.Range(1, tree.Nodes.Count - 1).Select(tree.PathOf).Order(StringComparer.Ordinal)];
         Assert.Equal(
-            ["SHORT.TXT", "a folder", "a folder/deep", "a folder/deep/Ünïcode name.txt", "big.bin", "empty", "lower.txt"],
+            [
+                "SHORT.TXT", "a folder", "a folder/deep", "a folder/deep/Ünïcode name.txt", "big.bin", "empty",
+                "lower.txt",
+            ],
             paths);
         Assert.Equal(100_000u, tree.Nodes.Single(node => node.Name == "big.bin").Size);
     }
