@@ -22,7 +22,7 @@ public sealed class ApplyModelTests(ITestOutputHelper output)
         var random = new Random(seed);
         using var folder = new WrittenFolder(directory => Fill(directory, random), kibibytes, options);
         var model = new Model(folder.Folder);
-        for (int round = 0; round < 8; round++)
+        for (int round = 0; round < (kibibytes > 20_000 ? 3 : 7); round++)
         {
             folder.Edit(image =>
             {
