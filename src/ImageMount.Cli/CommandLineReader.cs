@@ -25,6 +25,7 @@ public static class CommandLineReader
         ("convert", typeof(ConvertArguments)),
         ("amend", typeof(AmendArguments)),
         ("doctor", typeof(DoctorArguments)),
+        ("commit", typeof(CommitArguments)),
     ];
 
     /// <summary>The verb that the words begin with (else the default), and the words after it.</summary>

@@ -109,21 +109,7 @@ internal sealed class VirtualFatDevice : BlockDevice, IHasIdentity, IRefreshable
     /// <inheritdoc/>
     public override ValueTask DescribeAsync(DeviceInfo info, CancellationToken cancellationToken)
     {
-        FatPlan plan = _disk.Plan;
-        FatGeometry geometry = plan.Geometry;
-        int folders = 0;
-        for (int entry = 1; entry < plan.Table.Count; entry++)
-        {
-            folders += (plan.Table[entry].Attributes & FatAttributes.Directory) != 0 ? 1 : 0;
-        }
-
-        info.ClusterSize = geometry.ClusterSize;
-        Add(info, "fat-type", (long)geometry.Type);
-        Add(info, "label", plan.Volume.Label?.ToString() ?? "");
-        Add(info, "volume-id", plan.Volume.SerialNumber.ToString("x8", CultureInfo.InvariantCulture));
-        Add(info, "files", plan.Table.Count - 1L - folders);
-        Add(info, "folders", (long)folders);
-        Add(info, "free-bytes", (long)(geometry.ClusterCount - plan.UsedClusters) * geometry.ClusterSize);
+        FolderFacts.Describe(_disk.Plan, info);
         return default;
     }
 
@@ -133,6 +119,4 @@ internal sealed class VirtualFatDevice : BlockDevice, IHasIdentity, IRefreshable
         _disk.Dispose();
         return default;
     }
-
-    private static void Add(DeviceInfo info, string key, object value) => info.FormatSpecific.Add(new(key, value));
 }

@@ -77,13 +77,18 @@ public sealed class VirtualFatDriver : BlockDriver<VirtualFatOptions>
     protected override ValueTask<BlockDevice> OpenAsync(
         OpenContext context, VirtualFatOptions options, CancellationToken cancellationToken)
     {
-        if (options.Rw)
+        TimeZoneInfo zone = TimeZoneInfo.Local;
+        if (options.Rw && context.Flags.Writable)
         {
-            throw BlockException.Unsupported(
-                "a folder cannot be written through its FAT disk", "Leave 'rw' out; --snapshot keeps writes in memory.");
+            return WritableFolder.OpenAsync(options, zone, context.Warn, cancellationToken);
         }
 
-        TimeZoneInfo zone = TimeZoneInfo.Local;
+        if (options.Journal is not null)
+        {
+            throw new BlockException(
+                BlockErrorKind.InvalidArgument, "'journal' is for a disk that may be written: add rw=on");
+        }
+
         FatSynthesiser disk = OpenDisk(options, zone, context.Warn, cancellationToken);
         return new(new VirtualFatDevice(options, disk, zone, context.Warn));
     }

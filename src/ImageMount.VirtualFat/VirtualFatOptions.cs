@@ -99,4 +99,17 @@ public sealed record VirtualFatOptions
     /// <summary>The folder is scanned again when the disk is opened and nobody else has it open.</summary>
     [Option("refresh", "Scan the folder again whenever the mounted disk is opened and nobody else has it open")]
     public bool Refresh { get; init; }
+
+    /// <summary>A journal that an earlier mount kept.</summary>
+    [Option("journal", "Journal that an earlier mount of the folder kept: go on with it (with rw)")]
+    public string? Journal { get; init; }
+
+    /// <summary>Folder for journals.</summary>
+    [Option("journal-dir", "Folder for journals; without it a folder of the user's state")]
+    public string? JournalDir { get; init; }
+
+    /// <summary>Bytes that a journal keeps in memory.</summary>
+    [Option("journal-memory", "How many written bytes stay in memory; the rest goes to the journal's file",
+        IsSize = true, Min = 0, Max = 1L << 40)]
+    public long JournalMemory { get; init; } = 64 << 20;
 }

@@ -63,6 +63,7 @@ public sealed class FuseMount
                     ("info.json", () => mount!.InfoAsync()),
                     ("map.json", () => MapReport.JsonAsync(graph.Root, 0, graph.Root.Length)),
                     ("stats.json", () => mount!.StatsAsync()),
+                    .. CommitReports(graph),
                 ],
             },
             cancellationToken).ConfigureAwait(false);
@@ -109,6 +110,14 @@ public sealed class FuseMount
             }
         }
     }
+
+    /// <summary>A report of how far what was written is in its place, where the disk stands for something else.</summary>
+    private static IEnumerable<(string Name, Func<IAsyncEnumerable<ReadOnlyMemory<byte>>> Content)> CommitReports(
+        Graph graph) =>
+        graph.Root.CanWrite && graph.Nodes.Select(node => node.Device).OfType<Core.Info.ICommittable>().FirstOrDefault()
+            is { } device
+            ? [(CommitJson.FileName, () => CommitJson.ReportAsync(device))]
+            : [];
 
     /// <summary>
     /// With delayed writes the kernel itself owns the size of a file, from the moment it first hears of it; and of a

@@ -98,7 +98,8 @@ internal sealed class FolderScan
         {
             StatInfo stat = _reader.Stats[i];
             ReadOnlySpan<byte> name = _reader.NameOf(i);
-            if (WhyNot(stat, depth) is not { } why)
+            if ((IsOurs(name) ? ((string Text, bool IsProblem)?)("begins with '.imgmount-', which is kept for our own use", false) : WhyNot(stat, depth))
+                is not { } why)
             {
                 _table.Add(RecordOf(stat, folder, depth, name), name);
                 continue;
@@ -114,6 +115,13 @@ internal sealed class FolderScan
                 _report.Note(path, $"{why.Text}; left out");
             }
         }
+    }
+
+    /// <summary>Names that applying what is written uses in the folder; see StagingFolder.</summary>
+    private static bool IsOurs(ReadOnlySpan<byte> name)
+    {
+        ReadOnlySpan<byte> prefix = ".imgmount-"u8;
+        return name.Length >= prefix.Length && System.Text.Ascii.EqualsIgnoreCase(name[..prefix.Length], prefix);
     }
 
     private (string Text, bool IsProblem)? WhyNot(StatInfo stat, int depth) => stat switch
