@@ -149,6 +149,45 @@ public sealed class Qcow2CrashTests
     }
 
     [SkippableTheory]
+    [InlineData("4k-refcount8-lazy", 1)]
+    [InlineData("512-refcount1", 2)]
+    public async Task Counts_that_were_left_behind_are_rebuilt(string layout, int seed)
+    {
+        const int Size = 128 << 10;
+        Qcow2CreateOptions options = Qcow2Images.Layouts[layout];
+        var initial = new byte[Size];
+        TestPattern.Make(Size / 2, 0, 99).CopyTo(initial, 0);
+        byte[] image = await Qcow2Images.WriteAsync(
+            await Qcow2Images.CreateAsync(options, Size), 0, initial[..(Size / 2)]);
+
+        // As qemu leaves an image with lazy counts when it dies: marked dirty, blocks of counts behind the tables.
+        Qcow2Header header = await HeaderAsync(image);
+        long block = System.Buffers.Binary.BinaryPrimitives.ReadInt64BigEndian(
+            image.AsSpan((int)header.RefcountTableOffset));
+        image.AsSpan((int)block + 1, options.ClusterSize - 1).Clear();
+        image[Qcow2Layout.IncompatibleField + 7] |= 1;
+        var test = new CrashTest
+        {
+            Image = image,
+            InitialDisk = initial,
+            Seed = seed,
+            SecondCrashes = 3,
+            OpenAsync = Qcow2Images.OpenOverAsync,
+            PeerCheck = path =>
+            {
+                ToolResult result = Qemu.Run("qemu-img", "check", "-r", "all", "-f", "qcow2", path);
+                return result.ExitCode == 0 ? null : $"qemu-img check -r all gave {result.ExitCode}: {result.All}";
+            },
+        };
+        await test.RunAsync(async guest =>
+        {
+            Assert.InRange(guest.Device.OperationCount, 3, int.MaxValue);
+            await guest.RunMixedAsync(6, 20 << 10);
+        });
+        Assert.InRange(test.RecoveryChanges, 1, int.MaxValue);
+    }
+
+    [SkippableTheory]
     [InlineData("512", 1)]
     [InlineData("v2-512", 2)]
     [InlineData("extended-16k", 3)]

@@ -1,3 +1,4 @@
+using ImageMount.Formats.Tests.Qed;
 using ImageMount.TestSupport;
 using ImageMount.TestSupport.Crash;
 
@@ -21,8 +22,70 @@ public sealed class TwoLevelCrashTests
         byte[] image = await TwoLevelImages.WriteAsync(layout.Driver, await layout.CreateAsync(size), 0, first);
         var initial = new byte[size];
         first.CopyTo(initial, 0);
-        int states = await Test(layout, image, initial, seed).RunAsync(guest => guest.RunMixedAsync(40, 40 << 10));
+        CrashTest test = Test(layout, image, initial, seed, secondCrashes: 3);
+        int states = await test.RunAsync(guest => guest.RunMixedAsync(40, 40 << 10));
         Assert.InRange(states, 100, int.MaxValue);
+        if (layout.Driver == "qed")
+        {
+            Assert.InRange(test.RecoveryChanges, 1, int.MaxValue); // Or the second crash met no repair.
+        }
+    }
+
+    [SkippableTheory]
+    [InlineData(1)]
+    public async Task Repair_of_a_qed_that_was_not_closed(int seed)
+    {
+        // Entries whose clusters never reached the file, as a program may leave them that writes in another order.
+        const int Size = (64 << 10) + 512;
+        var hand = new QedByHand(Size) { Features = 2 };
+        hand.SetL2(1, hand.Data(400)).SetL2(2, hand.Data(0)).Fill(0, 9).SetL2(5, 0x7000_0000).SetL2(9, 2049);
+        var initial = new byte[Size];
+        initial.AsSpan(2 * 4096, 4096).Fill(9);
+        var test = new CrashTest
+        {
+            Image = hand.Image,
+            InitialDisk = initial,
+            Seed = seed,
+            SecondCrashes = 4,
+            OpenAsync = (node, flags) => TwoLevelImages.OpenOverAsync("qed", node, flags),
+        };
+        await test.RunAsync(guest => guest.RunMixedAsync(5, 8 << 10));
+        Assert.InRange(test.RecoveryChanges, 2, int.MaxValue);
+    }
+
+    [SkippableTheory]
+    [InlineData("qed", "backing_fmt=raw,cluster_size=4k,table_size=1", 1)]
+    [InlineData("qed", "backing_fmt=raw,cluster_size=16k,table_size=8", 2)]
+    [InlineData("qcow", "", 3)]
+    public async Task Child_as_our_creator_makes_it(string driver, string options, int seed)
+    {
+        using var dir = new TempDir();
+        const int Size = (96 << 10) + 1024;
+        byte[] parent = TestPattern.Make((Size / 4 * 3 / 512 * 512) + 512, 0, 5);
+        var initial = new byte[Size];
+        parent.CopyTo(initial, 0);
+        dir.Write("parent.raw", parent);
+        OptionMap map = options.Length > 0 ? OptionSyntax.ParsePairs(options) : new OptionMap();
+        map.Set("size", $"{Size}");
+        map.Set("backing_file", "parent.raw");
+        await new ImageMaker(TestGraph.Registry).CreateAsync(driver, dir.File("child"), map, new CreateRequest());
+        await new CrashTest
+        {
+            Image = File.ReadAllBytes(dir.File("child")),
+            ImageName = "child",
+            MoreFiles = [("parent.raw", parent)],
+            InitialDisk = initial,
+            Seed = seed,
+            MixturesPerCut = 1,
+            SecondCrashes = 2,
+            PeerChecks = 5,
+            OpenAsync = (file, flags) => CrashFiles.Of(file).OpenAsync(driver, flags),
+            PeerCheck = options.Contains("table_size=8", StringComparison.Ordinal) ? CrashTest.QemuCheck("qed") : null,
+        }.RunAsync(async guest =>
+        {
+            await guest.RunMixedAsync(20, 20 << 10);
+            Assert.DoesNotContain(guest.Device.Log, change => change.File.Name == "parent.raw");
+        });
     }
 
     [SkippableTheory]
@@ -165,7 +228,7 @@ public sealed class TwoLevelCrashTests
 
     private static CrashTest Test(
         TwoLevelLayout layout, byte[] image, byte[] initial, int seed, OptionMap? more = null,
-        bool asynchronous = false) => new()
+        bool asynchronous = false, int secondCrashes = 0) => new()
         {
             Image = image,
             InitialDisk = initial,
@@ -173,6 +236,7 @@ public sealed class TwoLevelCrashTests
             OpenAsync = (node, flags) => TwoLevelImages.OpenOverAsync(layout.Driver, node, flags, more),
             PeerCheck = layout.Driver == "qed" && TwoLevelImages.PeerOpens(layout) ? CrashTest.QemuCheck("qed") : null,
             CompletesAsynchronously = asynchronous,
+            SecondCrashes = secondCrashes,
         };
 
     private static ValueTask<Graph> OpenAsync(TwoLevelLayout layout, CrashDevice device, OpenFlags flags) =>

@@ -14,6 +14,7 @@ public sealed class VhdxCrashTests
 
     [SkippableTheory]
     [InlineData("dynamic", 1)]
+    [InlineData("dynamic-undefined", 5)]
     [InlineData("dynamic-4096", 3)]
     [InlineData("fixed", 4)]
     public async Task Mixed_workload(string layout, int seed)
@@ -26,11 +27,16 @@ public sealed class VhdxCrashTests
 
         // qemu knows no sectors of 4096 bytes.
         bool hasPeer = !layout.EndsWith("4096", StringComparison.Ordinal);
-        await Test(image, initial, seed, hasPeer: hasPeer).RunAsync(async guest =>
+        CrashTest test = Test(image, initial, seed, hasPeer: hasPeer, secondCrashes: 1);
+        await test.RunAsync(async guest =>
         {
             await guest.RunMixedAsync(8, 48 << 10);
             await BlocksComeAndGoAsync(guest);
         });
+        if (layout != "fixed")
+        {
+            Assert.InRange(test.RecoveryChanges, 1, int.MaxValue); // Or the second crash met no replay of the log.
+        }
     }
 
     [SkippableTheory]
@@ -140,7 +146,8 @@ public sealed class VhdxCrashTests
     }
 
     private static CrashTest Test(
-        byte[] image, byte[] initial, int seed, bool asynchronous = false, bool hasPeer = true) =>
+        byte[] image, byte[] initial, int seed, bool asynchronous = false, bool hasPeer = true,
+        int secondCrashes = 0) =>
         new()
         {
             Image = image,
@@ -149,6 +156,7 @@ public sealed class VhdxCrashTests
             OpenAsync = VhdxImages.OpenOverAsync,
             PeerCheck = hasPeer ? QemuReplays : null,
             PeerChecks = 6,
+            SecondCrashes = secondCrashes,
             CompletesAsynchronously = asynchronous,
             MixturesPerCut = 1,
         };

@@ -220,7 +220,26 @@ public sealed class VmdkWriteTests
         await CrashAsync(hand.Build(), new byte[3 << 20], 5, asynchronously: false);
     }
 
-    private static async Task CrashAsync(byte[] image, byte[] content, int seed, bool asynchronously)
+    [SkippableFact]
+    public async Task Crash_while_redundant_tables_are_repaired_leaves_every_sector_old_or_new()
+    {
+        // Three tables. The copy of the first differs, the second has none, that of the third is ahead.
+        byte[] content = VmdkImages.Content((2 << 20) + 4096, 6);
+        var hand = new VmdkByHand
+        {
+            Capacity = content.Length, GrainSize = 8 << 10, EntriesPerTable = 128, Content = content,
+        };
+        byte[] image = hand.Build();
+        image[72] = 1; // Not closed.
+        int copies = hand.RedundantOffset + 512;
+        image.AsSpan(copies, 200).Clear();
+        image.AsSpan(hand.RedundantOffset + 4, 4).Clear();
+        image[copies + 1024 + 5] = 77;
+        await CrashAsync(image, content, 6, asynchronously: false, steps: 3);
+    }
+
+    private static async Task CrashAsync(
+        byte[] image, byte[] content, int seed, bool asynchronously, int steps = 40)
     {
         var test = new CrashTest
         {
@@ -228,13 +247,14 @@ public sealed class VmdkWriteTests
             InitialDisk = content,
             Seed = seed,
             CompletesAsynchronously = asynchronously,
+            SecondCrashes = 2,
             OpenAsync = (file, flags) => TestGraph.Opener.OpenOverAsync("vmdk", file, flags),
             PeerCheck = CrashTest.QemuCheck("vmdk"),
         };
         int states = await test.RunAsync(async guest =>
         {
             var random = new Random(seed);
-            for (int i = 0; i < 40; i++)
+            for (int i = 0; i < steps; i++)
             {
                 int at = random.Next(0, content.Length / 512) * 512;
                 int count = Math.Min(random.Next(1, 300) * 512, content.Length - at);
@@ -252,7 +272,7 @@ public sealed class VmdkWriteTests
                 }
             }
         });
-        Assert.InRange(states, 100, int.MaxValue);
+        Assert.InRange(states, steps * 2, int.MaxValue);
     }
 
     /// <summary>Random writes, zeroes, discards and flushes, mirrored in an array.</summary>

@@ -12,6 +12,7 @@ namespace ImageMount.TestSupport.Crash;
 public sealed class CrashTest
 {
     private static readonly int s_factor = Factor();
+    private int _changesByOpening;
 
     /// <summary>The image file before the workload.</summary>
     public required byte[] Image { get; init; }
@@ -84,7 +85,7 @@ public sealed class CrashTest
         int perCut = 2 + (MixturesPerCut * s_factor);
         int all = (replay.Log.Count + 1) * perCut;
         int peerEvery = Math.Max(1, all / Math.Max(1, PeerChecks));
-        HashSet<int> twice = ChooseStates(all);
+        Queue<(int From, int To)> twice = ChooseStates(all);
         for (int cut = 0; cut <= replay.Log.Count; cut++)
         {
             replay.MoveTo(cut);
@@ -93,14 +94,17 @@ public sealed class CrashTest
                 CrashPolicy policy = PolicyOf(variant);
                 int seed = unchecked((Seed * 31) + variant);
                 CrashFiles left = replay.Recover(policy, seed);
-                string? wrong = await InspectAsync(left, guest, cut, states % 2 == 0).ConfigureAwait(false);
+                bool writable = states % 2 == 0;
+                string? wrong = await InspectAsync(left, guest, cut, writable).ConfigureAwait(false);
                 if (wrong is null && PeerCheck is not null && states % peerEvery == 0)
                 {
                     wrong = AskPeer(replay.Recover(policy, seed));
                 }
 
-                if (wrong is null && twice.Contains(states))
+                if (wrong is null && twice.TryPeek(out (int From, int To) wanted) && states >= wanted.From
+                    && ((writable && _changesByOpening > 0) || states == wanted.To))
                 {
+                    twice.Dequeue();
                     wrong = await CrashAgainAsync(replay.Recover(policy, seed), seed + cut).ConfigureAwait(false);
                 }
 
@@ -124,16 +128,20 @@ public sealed class CrashTest
         _ => CrashPolicy.Seeded,
     };
 
-    /// <summary>Which of the states see a second crash: at random, but spread over all cuts.</summary>
-    private HashSet<int> ChooseStates(int all)
+    /// <summary>
+    /// From and up to which state the next second crash is due: spread over all cuts; in each part the first state, from
+    /// a random one on, in which opening has something to repair, else the last.
+    /// </summary>
+    private Queue<(int From, int To)> ChooseStates(int all)
     {
         var random = new Random(Seed);
         int wanted = Math.Min(SecondCrashes * s_factor, all);
-        return [.. Enumerable.Range(0, wanted).Select(i =>
+        return new(Enumerable.Range(0, wanted).Select(i =>
         {
             int from = (int)((long)all * i / wanted);
-            return random.Next(from, (int)((long)all * (i + 1) / wanted));
-        })];
+            int end = (int)((long)all * (i + 1) / wanted);
+            return (random.Next(from, from + ((end - from + 1) / 2)), end - 1);
+        }));
     }
 
     private async Task<CrashWorkload> PlayAsync(
@@ -206,6 +214,7 @@ public sealed class CrashTest
         try
         {
             Graph graph = await OpenAsync(left.MakeNode(), Flags with { Writable = writable }).ConfigureAwait(false);
+            _changesByOpening = left.OperationCount;
             string? wrong;
             try
             {
