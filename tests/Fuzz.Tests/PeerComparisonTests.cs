@@ -8,8 +8,8 @@ using Xunit.Abstractions;
 namespace ImageMount.Fuzz.Tests;
 
 /// <summary>
-/// Damaged images that qemu and we both open: where both read a sector, both read the same. Where one of us refuses and the
-/// other does not, the reason is one of <see cref="KnownDifferences"/>.
+/// Damaged images that qemu and we both open: where both read a sector, both read the same. Where one of us refuses
+/// and the other does not, the reason is one of <see cref="KnownDifferences"/>.
 /// </summary>
 public sealed class PeerComparisonTests(ITestOutputHelper output)
 {

@@ -123,7 +123,8 @@ public sealed class FlatTableTests
     private static void PatchGeometry(string path, int cylinders, int heads, int sectors)
     {
         byte[] bytes = File.ReadAllBytes(path);
-        foreach (int at in bytes.AsSpan().StartsWith("conectix"u8) ? (int[])[0, bytes.Length - 512] : [bytes.Length - 512])
+        int last = bytes.Length - 512;
+        foreach (int at in bytes.AsSpan().StartsWith("conectix"u8) ? (int[])[0, last] : [last])
         {
             Span<byte> footer = bytes.AsSpan(at, 512);
             BinaryPrimitives.WriteUInt16BigEndian(footer[56..], (ushort)cylinders);

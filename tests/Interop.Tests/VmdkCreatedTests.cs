@@ -114,7 +114,8 @@ public sealed class VmdkCreatedTests
         }
 
         byte[] theirs = PeerMount.Read("vmdkmount", scratch, path);
-        TestPattern.AssertEqual(content, theirs.AsSpan(0, content.Length), 0, $"{subformat} by libvmdk, seed {Seed + 5}");
+        TestPattern.AssertEqual(
+            content, theirs.AsSpan(0, content.Length), 0, $"{subformat} by libvmdk, seed {Seed + 5}");
         Assert.InRange(theirs.Length, content.Length, (content.Length + 65535) / 65536 * 65536);
         Assert.False(theirs.AsSpan(content.Length).ContainsAnyExcept((byte)0), "what is added is not zero");
     }

@@ -10,8 +10,8 @@ namespace ImageMount.Formats.Tar;
 internal readonly record struct TarHeader(string Name, long Size, byte Type)
 {
     /// <summary>
-    /// True for members that are files; and a type that nobody knows is one (POSIX, pax Interchange Format, "typeflag").
-    /// What GNU's programs mean by D, K, L, M, N, S and V, and by x and g everybody, is none.
+    /// True for members that are files; and a type that nobody knows is one (POSIX, pax Interchange Format,
+    /// "typeflag"). What GNU's programs mean by D, K, L, M, N, S and V, and by x and g everybody, is none.
     /// </summary>
     public bool IsFile => HasContent && !"DKLMNSVgx"u8.Contains(Type);
 

@@ -4,8 +4,8 @@ using ImageMount.TestSupport;
 namespace ImageMount.Formats.Tests.Vhdx;
 
 /// <summary>
-/// What each option of "create" leaves in the file, read by hand from the places that [MS-VHDX] gives: an option that is
-/// accepted and does nothing fails here.
+/// What each option of "create" leaves in the file, read by hand from the places that [MS-VHDX] gives: an option that
+/// is accepted and does nothing fails here.
 /// </summary>
 public sealed class VhdxOptionTests
 {
@@ -39,8 +39,8 @@ public sealed class VhdxOptionTests
         string path = dir.File("made.vhdx");
         await new ImageMaker(TestGraph.Registry).CreateAsync(
             "vhdx", path, OptionSyntax.ParsePairs(
-                $"size={Size},block_state_zero={(blockStateZero ? "on" : "off")},subformat={subformat},log_size={logSize},"
-                + $"block_size={blockSize},logical_sector_size={sectorSize}"),
+                $"size={Size},block_state_zero={(blockStateZero ? "on" : "off")},subformat={subformat},"
+                + $"log_size={logSize},block_size={blockSize},logical_sector_size={sectorSize}"),
             new CreateRequest());
         byte[] image = File.ReadAllBytes(path);
 

@@ -87,7 +87,8 @@ public sealed class VmdkEsxTests
         await using Graph again = await TestGraph.OpenAsync(path);
         await VmdkImages.AssertReadsAsync(again.Root, content, $"opened again, seed {Seed}");
         Assert.Contains(
-            (await again.Root.DescribeAsync()).FormatSpecific, fact => fact.Key == "create-type" && (string)fact.Value == "vmfs");
+            (await again.Root.DescribeAsync()).FormatSpecific,
+            fact => fact.Key == "create-type" && (string)fact.Value == "vmfs");
     }
 
     [SkippableFact]

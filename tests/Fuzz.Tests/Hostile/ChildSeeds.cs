@@ -7,7 +7,9 @@ using ImageMount.TestSupport;
 
 namespace ImageMount.Fuzz.Tests.Hostile;
 
-/// <summary>Valid images that stand on a parent, and an old kind of Parallels image: seeds that no one program makes.</summary>
+/// <summary>
+/// Valid images that stand on a parent, and an old kind of Parallels image: seeds that no one program makes.
+/// </summary>
 internal static class ChildSeeds
 {
     private const int Seed = 5006;

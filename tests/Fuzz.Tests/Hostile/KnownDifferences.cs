@@ -1,8 +1,8 @@
 namespace ImageMount.Fuzz.Tests.Hostile;
 
 /// <summary>
-/// Why a damaged image opens in one program only. One that is in no line here fails the comparison: either we refuse what is
-/// sound, or we serve what is not, or there is another reason to write down.
+/// Why a damaged image opens in one program only. One that is in no line here fails the comparison: either we refuse
+/// what is sound, or we serve what is not, or there is another reason to write down.
 /// </summary>
 internal static class KnownDifferences
 {
@@ -17,7 +17,8 @@ internal static class KnownDifferences
             ["outside the file", "not in the file", "the file is smaller than its disk", "not an offset in the file"],
             "qemu reads zeroes where a file has ended, or never looks at the place; we invent no bytes"),
         (
-            "qcow2|encrypted qcow2|qcow|encrypted qcow|qed|parallels", OnlyQemu, ["L1 entry is invalid", "L2 entry is invalid"],
+            "qcow2|encrypted qcow2|qcow|encrypted qcow|qed|parallels", OnlyQemu,
+            ["L1 entry is invalid", "L2 entry is invalid"],
             "reserved bits or an impossible place in a table; qemu masks what it does not use"),
         (
             "qcow2", OnlyQemu, ["size of a snapshot is out of range"],
@@ -72,8 +73,8 @@ internal static class KnownDifferences
         (
             "vmdk", OnlyQemu,
             [
-                "contradict each other", "marker names another grain", "text mode", "has another size than the descriptor",
-                "does not fit the capacity", "lies over the extent's metadata",
+                "contradict each other", "marker names another grain", "text mode",
+                "has another size than the descriptor", "does not fit the capacity", "lies over the extent's metadata",
             ],
             "two places of the file say different things; qemu reads only one of them"),
         (

@@ -6,8 +6,8 @@ using ImageMount.Interop;
 namespace ImageMount.Fuzz.Tests.Hostile;
 
 /// <summary>
-/// Makes the checksums of damaged images right again, so that the damaged number is reached and not only its checksum. What
-/// is too damaged to know where its checksum is stays as it is.
+/// Makes the checksums of damaged images right again, so that the damaged number is reached and not only its
+/// checksum. What is too damaged to know where its checksum is stays as it is.
 /// </summary>
 internal static class Seals
 {
@@ -86,7 +86,9 @@ internal static class Seals
         }
     }
 
-    /// <summary>Stream headers, headers of first blocks, indexes and footers of xz; blocks check their content themselves.</summary>
+    /// <summary>
+    /// Stream headers, headers of first blocks, indexes and footers of xz; blocks check their content themselves.
+    /// </summary>
     public static void Xz(byte[] image)
     {
         for (int at = 0; at + 24 <= image.Length; at += 4)

@@ -58,8 +58,8 @@ internal static class WrapperFormats
     {
         byte[] packed =
         [
-            .. member[..3], 2 | 4 | 8 | 16, .. member[4..10], 8, 0, (byte)'x', (byte)'y', 4, 0, 1, 2, 3, 4, .. "name\0"u8,
-            .. "remark\0"u8, 0, 0, .. member[10..],
+            .. member[..3], 2 | 4 | 8 | 16, .. member[4..10], 8, 0, (byte)'x', (byte)'y', 4, 0, 1, 2, 3, 4,
+            .. "name\0"u8, .. "remark\0"u8, 0, 0, .. member[10..],
         ];
         Seals.Gzip(packed);
         return packed;

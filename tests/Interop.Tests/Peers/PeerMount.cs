@@ -4,8 +4,8 @@ using ImageMount.TestSupport;
 namespace ImageMount.Interop.Tests.Peers;
 
 /// <summary>
-/// What a FUSE tool of libyal (vhdimount, vmdkmount, qcowmount) reads of an image. The mount goes away in any case; one that
-/// hangs is aborted by a watchdog, so that whoever reads from it fails instead of waiting for ever.
+/// What a FUSE tool of libyal (vhdimount, vmdkmount, qcowmount) reads of an image. The mount goes away in any case;
+/// one that hangs is aborted by a watchdog, so that whoever reads from it fails instead of waiting for ever.
 /// </summary>
 public static class PeerMount
 {
