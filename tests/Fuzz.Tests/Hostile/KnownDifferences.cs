@@ -51,6 +51,9 @@ internal static class KnownDifferences
             "vpc", OnlyWe, ["Incorrect header checksum", "invalid VPC image"],
             "one checksum is wrong, and the other copy or what it protects is sound: we warn"),
         (
+            "parallels", OnlyQemu, ["cluster table is too large"],
+            "a limit of ours, far above what the largest disks need"),
+        (
             "vpc|parallels", OnlyQemu, ["allocation table does not cover the disk", "is impossible"],
             "numbers that contradict each other; qemu takes what it reads first"),
         (
@@ -110,6 +113,9 @@ internal static class KnownDifferences
                 "is damaged: the length of raw run",
             ],
             "qemu searches for tables, and takes what looks like one"),
+        (
+            "dmg", OnlyWe, ["module block-block-dmg-", "error while reading"],
+            "qemu has no decoder for LZMA; those for bzip2 and LZFSE are a package of their own, not installed"),
         (
             "gzip", OnlyQemu, ["BGZF block"],
             "a BGZF size that lies: gzip does not read it, and we would seek by it"),
