@@ -98,7 +98,7 @@ internal static class KnownDifferences
             "vmdk", OnlyWe, ["Invalid argument", "Could not open"],
             "a parent that the descriptor names, but says by its CID or key not to have"),
         (
-            "vhdx", OnlyWe, ["Invalid argument", "Operation not supported"],
+            "vhdx", OnlyWe, ["Invalid argument", "Operation not supported", "a log that needs to be replayed"],
             "qemu has no parents and no replay for a read-only image; one of two headers is enough"),
         (
             "vhdx", OnlyQemu, ["log has to be replayed", "log has an impossible place", "sector size is not allowed"],
