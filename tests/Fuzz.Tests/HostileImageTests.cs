@@ -99,6 +99,7 @@ public sealed class HostileImageTests(ITestOutputHelper output)
         var runner = new HostileRunner(format);
         var counts = new int[3];
         var failures = new List<string>();
+        long memory = ProcessMemory.Now();
         foreach (SeedImage image in format.Seeds())
         {
             var random = new Random(seed);
@@ -123,6 +124,10 @@ public sealed class HostileImageTests(ITestOutputHelper output)
         output.WriteLine($"seed {seed}: {counts[0]} refused, {counts[1]} failed later, {counts[2]} served");
         Assert.True(failures.Count == 0, $"{failures.Count} cases:\n{string.Join("\n", failures)}");
         Assert.True(counts.Sum() > 0, "nothing was tried");
+        long growth = ProcessMemory.Now() - memory;
+        Assert.True(
+            growth <= ProcessMemory.MaxGrowth,
+            $"{formatName}: {counts.Sum()} cases left the process {growth >> 20} MiB larger: who keeps that?");
     }
 
     /// <summary>Type, message and the first line of ours: enough to tell findings apart.</summary>

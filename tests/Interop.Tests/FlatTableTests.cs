@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Info;
@@ -90,6 +91,55 @@ public sealed class FlatTableTests
 
         List<(long, long)> islands = [(0, Math.Min(length, 7 << 20)), (length - (5 << 20), length)];
         await WriteInTurnsAsync(scratch, new QemuImage(path, format, length, islands), name);
+    }
+
+    [SkippableTheory]
+    [InlineData("chs", "")]
+    [InlineData("chs", "force_size=on")]
+    [InlineData("current_size", "")]
+    [InlineData("current_size", "force_size=on")]
+    [InlineData("chs", "subformat=fixed,force_size=on")]
+    [InlineData("current_size", "subformat=fixed")]
+    public async Task Size_of_a_vhd_is_calculated_as_qemu_is_told_to(string how, string options)
+    {
+        PeerTool.Require();
+        using var scratch = new Scratch();
+        QemuImage image = QemuImages.FlatTable(scratch, "vpc", options, 64 << 10, Odd, Seed + 2);
+        if (options.Length > 0 && options != "subformat=fixed")
+        {
+            // A geometry that is smaller than the size, as Hyper-V leaves it; and the checksums for it.
+            PatchGeometry(image.Path, 100, 4, 17);
+        }
+
+        string source = $"driver=vpc,force_size_calc={how},file.filename={image.Path}";
+        string flat = scratch["flat"];
+        PeerTool.Img("convert", "-q", "--image-opts", "-O", "raw", source, flat);
+        await using Graph graph = await TestGraph.OpenOptionsAsync(source);
+        Assert.Equal(new FileInfo(flat).Length, graph.Root.Length);
+        await ReadComparison.AssertSameContentAsync(
+            graph.Root, flat, [(0, graph.Root.Length)], Seed, $"{how} {options}");
+    }
+
+    private static void PatchGeometry(string path, int cylinders, int heads, int sectors)
+    {
+        byte[] bytes = File.ReadAllBytes(path);
+        int last = bytes.Length - 512;
+        foreach (int at in bytes.AsSpan().StartsWith("conectix"u8) ? (int[])[0, last] : [last])
+        {
+            Span<byte> footer = bytes.AsSpan(at, 512);
+            BinaryPrimitives.WriteUInt16BigEndian(footer[56..], (ushort)cylinders);
+            (footer[58], footer[59]) = ((byte)heads, (byte)sectors);
+            footer.Slice(64, 4).Clear();
+            uint sum = 0;
+            foreach (byte b in footer)
+            {
+                sum += b;
+            }
+
+            BinaryPrimitives.WriteUInt32BigEndian(footer[64..], ~sum);
+        }
+
+        File.WriteAllBytes(path, bytes);
     }
 
     /// <summary>Makes an image with options as qemu-img's -o has them.</summary>

@@ -9,8 +9,9 @@ using Xunit.Abstractions;
 namespace ImageMount.Interop.Tests;
 
 /// <summary>
-/// Every format but qcow2 (which has a matrix of its own), by options × (empty, sparse, full, fragmented) × (whole units, an
-/// odd end, large): made by qemu and read by us; made and written by us and read by qemu, whose checker finds it clean.
+/// Every format but qcow2 (which has a matrix of its own), by options × (empty, sparse, full, fragmented) × (whole
+/// units, an odd end, large): made by qemu and read by us; made and written by us and read by qemu, whose checker
+/// finds it clean.
 /// </summary>
 public sealed class ShapeMatrixTests(ITestOutputHelper output)
 {

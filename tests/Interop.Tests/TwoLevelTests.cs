@@ -96,15 +96,25 @@ public sealed class TwoLevelTests
     {
         PeerTool.Require();
         Require.Tool("qcowinfo");
+        PeerMount.Require("qcowmount");
         using var scratch = new Scratch();
         string path = scratch["made.qcow"];
         await new ImageMaker(TestGraph.Registry).CreateAsync(
             "qcow", path, TestGraph.Parser.ParseImageOptions($"size={Odd}"), new CreateRequest());
+        byte[] content = new byte[Odd];
+        var random = new Random(Seed);
         await using (Graph graph = await TestGraph.OpenAsync(path, TestGraph.Writable))
         {
-            await graph.Root.WriteAsync(123_456, TestPattern.Make(100_000, 0, 1));
+            for (int i = 0; i < 80; i++)
+            {
+                int at = random.Next((int)Odd);
+                int count = Math.Min(random.Next(1, 60_000), (int)Odd - at);
+                TestPattern.Fill(content.AsSpan(at, count), at, i);
+                await graph.Root.WriteAsync(at, content.AsMemory(at, count));
+            }
         }
 
+        TestPattern.AssertEqual(content, PeerMount.Read("qcowmount", scratch, path), 0, $"by libqcow, seed {Seed}");
         string text = Qemu.Succeed("qcowinfo", path);
         Assert.Contains($"({Odd} bytes)", text, StringComparison.Ordinal);
         Assert.Matches("Format version\\s*: 1", text);

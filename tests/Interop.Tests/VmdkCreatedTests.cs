@@ -81,6 +81,46 @@ public sealed class VmdkCreatedTests
     }
 
     [SkippableTheory]
+    [InlineData("streamOptimized")]
+    [InlineData("monolithicSparse")]
+    [InlineData("twoGbMaxExtentSparse")]
+    public async Task Payload_of_ours_is_the_same_for_libvmdk(string subformat)
+    {
+        PeerTool.Require();
+        PeerMount.Require("vmdkmount");
+        using var scratch = new Scratch();
+        QemuImage source = QemuImages.Vmdk(scratch, "monolithicSparse", "", Odd, Seed + 5);
+        byte[] content = File.ReadAllBytes(QemuImages.Flatten(source, scratch["flat"]));
+        string path = scratch["ours.vmdk"];
+        OptionMap options = OptionSyntax.ParsePairs($"subformat={subformat}");
+        if (subformat == "streamOptimized")
+        {
+            await using Graph graph = await TestGraph.OpenAsync(source.Path);
+            await s_maker.CreateFromAsync("vmdk", path, options, graph.Root, new CreateRequest());
+        }
+        else
+        {
+            options.Set("size", $"{Odd}");
+            await s_maker.CreateAsync("vmdk", path, options, new CreateRequest());
+            await using Graph graph = await TestGraph.OpenAsync(path, TestGraph.Writable);
+            for (int at = content.Length / 70_000 * 70_000; at >= 0; at -= 70_000)
+            {
+                ReadOnlyMemory<byte> part = content.AsMemory(at, Math.Min(70_000, content.Length - at));
+                if (part.Span.ContainsAnyExcept((byte)0))
+                {
+                    await graph.Root.WriteAsync(at, part);
+                }
+            }
+        }
+
+        byte[] theirs = PeerMount.Read("vmdkmount", scratch, path);
+        TestPattern.AssertEqual(
+            content, theirs.AsSpan(0, content.Length), 0, $"{subformat} by libvmdk, seed {Seed + 5}");
+        Assert.InRange(theirs.Length, content.Length, (content.Length + 65535) / 65536 * 65536);
+        Assert.False(theirs.AsSpan(content.Length).ContainsAnyExcept((byte)0), "what is added is not zero");
+    }
+
+    [SkippableTheory]
     [InlineData(512)]
     [InlineData(32 << 10)]
     public async Task Cowd_extent_is_written_in_turns_by_qemu_and_by_us(int grain)

@@ -61,6 +61,11 @@ internal static class CheckCommand
             Console.Out.WriteLine("... and more of them.");
         }
 
+        foreach (string note in report.Notes)
+        {
+            Console.Out.WriteLine("Note: " + note);
+        }
+
         var text = new StringBuilder();
         if (report is { Corruptions: 0, Leaks: 0, CheckErrors: 0 })
         {

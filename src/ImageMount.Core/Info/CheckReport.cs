@@ -42,6 +42,18 @@ public sealed class CheckReport
     /// <summary>The first <see cref="MaxProblems"/> problems, one sentence each.</summary>
     public List<string> Problems { get; } = [];
 
+    /// <summary>What was not checked, though it could have been wrong; the first <see cref="MaxProblems"/>.</summary>
+    public List<string> Notes { get; } = [];
+
+    /// <summary>Says that something was left out. Neither an error nor a success.</summary>
+    public void Note(string text)
+    {
+        if (Notes.Count < MaxProblems)
+        {
+            Notes.Add(text);
+        }
+    }
+
     /// <summary>Counts a corruption and keeps its text while there is room.</summary>
     public void Corruption(string problem)
     {

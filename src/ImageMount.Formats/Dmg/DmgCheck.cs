@@ -8,7 +8,8 @@ namespace ImageMount.Formats.Dmg;
 
 /// <summary>
 /// Verifies an image by its own checksums: decodes every run and compares the CRC-32 of each table, of each file's data
-/// fork, and the master checksum over the tables' ones. Checksums of other types are left out. Also says where tables
+/// fork, and the master checksum over the tables' ones. Checksums of other types
+/// cannot be verified (nobody has published them), which is noted. Also says where tables
 /// do not cover what they should.
 /// </summary>
 internal sealed class DmgCheck(DmgDevice device)
@@ -48,9 +49,14 @@ internal sealed class DmgCheck(DmgDevice device)
                 $"the trailer says {header.Sectors} sectors, the tables {tables.End / DmgLayout.SectorSize}");
         }
 
-        if (header.MasterChecksum.IsCrc32 && allKnown)
+        const string Master = "the block tables' checksums";
+        if (header.MasterChecksum.IsCrc32 && !allKnown)
         {
-            Compare("the block tables' checksums", header.MasterChecksum, all.Value);
+            _report.Note($"{Master} are not all CRC-32, so the checksum of them is not verified");
+        }
+        else if (IsVerifiable(Master, header.MasterChecksum))
+        {
+            Compare(Master, header.MasterChecksum, all.Value);
         }
 
         _report.ImageEndOffset = device.Segments[^1].Node.Length;
@@ -66,7 +72,8 @@ internal sealed class DmgCheck(DmgDevice device)
     private async ValueTask CheckForkAsync(DmgSegment segment, CancellationToken cancellationToken)
     {
         DmgHeader header = segment.Header;
-        if (!header.DataChecksum.IsCrc32)
+        string name = $"the data fork of '{segment.Node.Name}'";
+        if (!IsVerifiable(name, header.DataChecksum))
         {
             return;
         }
@@ -80,7 +87,7 @@ internal sealed class DmgCheck(DmgDevice device)
             crc.Append(part.Span);
         }
 
-        Compare($"the data fork of '{segment.Node.Name}'", header.DataChecksum, crc.Value);
+        Compare(name, header.DataChecksum, crc.Value);
     }
 
     private void CheckShape(DmgTable table, DmgRun[] runs)
@@ -129,7 +136,7 @@ internal sealed class DmgCheck(DmgDevice device)
             }
         }
 
-        if (isWhole && table.Checksum.IsCrc32)
+        if (IsVerifiable($"'{table.Name}'", table.Checksum) && isWhole)
         {
             Compare($"'{table.Name}'", table.Checksum, crc.Value);
         }
@@ -146,6 +153,17 @@ internal sealed class DmgCheck(DmgDevice device)
         }
 
         return crc;
+    }
+
+    /// <summary>True for a CRC-32; another checksum is noted, a missing one is no news.</summary>
+    private bool IsVerifiable(string what, DmgChecksum checksum)
+    {
+        if (checksum is { IsCrc32: false, Type: not 0 })
+        {
+            _report.Note($"{what} has a checksum of type {checksum.Type}, which is not verified");
+        }
+
+        return checksum.IsCrc32;
     }
 
     private void Compare(string what, DmgChecksum expected, uint found)

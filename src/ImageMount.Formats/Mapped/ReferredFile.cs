@@ -4,8 +4,8 @@ using ImageMount.Core.Graph;
 namespace ImageMount.Formats.Mapped;
 
 /// <summary>
-/// Opens a file that an image names. When it is not there, the user is told which image wants it, and what to do: whoever
-/// moved a disk without its parent has lost nothing yet.
+/// Opens a file that an image names. When it is not there, the user is told which image wants it, and what to do:
+/// whoever moved a disk without its parent has lost nothing yet.
 /// </summary>
 internal static class ReferredFile
 {
@@ -19,7 +19,8 @@ internal static class ReferredFile
     /// <param name="writable">False for parents.</param>
     /// <param name="cancellationToken">Stops opening.</param>
     public static async ValueTask<BlockNode?> OpenAsync(
-        OpenContext context, string role, string? name, string? driver, bool writable, CancellationToken cancellationToken)
+        OpenContext context, string role, string? name, string? driver, bool writable,
+        CancellationToken cancellationToken)
     {
         try
         {

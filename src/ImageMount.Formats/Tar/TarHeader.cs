@@ -9,8 +9,11 @@ namespace ImageMount.Formats.Tar;
 /// <param name="Type">Kind of member.</param>
 internal readonly record struct TarHeader(string Name, long Size, byte Type)
 {
-    /// <summary>True for members that are files.</summary>
-    public bool IsFile => Type is TarLayout.TypeRegular or TarLayout.TypeOldRegular or TarLayout.TypeContiguous;
+    /// <summary>
+    /// True for members that are files; and a type that nobody knows is one (POSIX, pax Interchange Format,
+    /// "typeflag"). What GNU's programs mean by D, K, L, M, N, S and V, and by x and g everybody, is none.
+    /// </summary>
+    public bool IsFile => HasContent && !"DKLMNSVgx"u8.Contains(Type);
 
     /// <summary>Links, devices and folders have no content, whatever their size says.</summary>
     public bool HasContent => Type is not ((byte)'1' or (byte)'2' or (byte)'3' or (byte)'4' or (byte)'5' or (byte)'6');

@@ -86,5 +86,6 @@ internal static class VmdkParent
 
     private static ValueTask<BlockNode?> OpenNamedAsync(
         OpenContext context, string? name, CancellationToken cancellationToken) =>
-        ReferredFile.OpenAsync(context, "backing", name, name is null ? null : "vmdk", writable: false, cancellationToken);
+        ReferredFile.OpenAsync(
+            context, "backing", name, name is null ? null : "vmdk", writable: false, cancellationToken);
 }

@@ -137,4 +137,63 @@ public sealed class XzZstdBzip2Tests
         BlockException? e = await PackedFiles.FailureAsync(dir.Write("b.bz2", [.. file, 9]), "bzip2", null);
         Assert.Equal(BlockErrorKind.InvalidData, e!.Kind);
     }
+
+    [SkippableTheory]
+    [InlineData(0x314159265359UL)]
+    [InlineData(0x177245385090UL)]
+    public async Task Bzip2_magic_inside_a_block_is_part_of_the_block(ulong magic)
+    {
+        // Spare selectors of Huffman tables are allowed, and each is some ones and a zero: either magic is such a list.
+        using var dir = new TempDir();
+        byte[] before = PackedFiles.Content(100_000, 3);
+        byte[] content = TestPattern.Make(60_000, 0, 4);
+        byte[] packed = Bzip2WithSpareSelectors(Pack.Bytes(content, "bzip2", ".bz2", "-1"), magic);
+        string path = dir.Write("a.bz2", [.. Pack.Bytes(before, "bzip2", ".bz2", "-1"), .. packed, .. packed]);
+        byte[] all = [.. before, .. content, .. content];
+        File.Copy(path, path + ".peer.bz2");
+        Qemu.Succeed("bzip2", "-d", path + ".peer.bz2");
+        Assert.True(all.AsSpan().SequenceEqual(File.ReadAllBytes(path + ".peer")), "not what bzip2 reads");
+        await using Graph graph = await PackedFiles.OpenAsync(path, "bzip2");
+        await PackedFiles.AssertReadsAsync(graph, all, 5);
+    }
+
+    /// <summary>Puts the bits of a magic, as selectors, behind those of the only block of a stream.</summary>
+    private static byte[] Bzip2WithSpareSelectors(byte[] stream, ulong magic)
+    {
+        List<bool> bits = [.. stream.SelectMany(b => Enumerable.Range(0, 8).Select(i => (b << i & 0x80) != 0))];
+        int Number(int at, int count) => bits.GetRange(at, count).Aggregate(0, (n, bit) => (n << 1) | (bit ? 1 : 0));
+
+        // "BZh1", then magic, checksum, randomised, origin: 32 + 48 + 32 + 1 + 24 bits. Then the map of symbols.
+        int at = 137;
+        int rows = Enumerable.Range(at, 16).Count(bit => bits[bit]);
+        at += 16 + (16 * rows);
+        int tables = Number(at, 3);
+        Assert.InRange(tables, 4, 6); // What the largest of these selectors needs.
+        int selectors = Number(at + 3, 15);
+        int end = at + 18;
+        for (int left = selectors; left > 0; end++)
+        {
+            left -= bits[end] ? 0 : 1;
+        }
+
+        List<bool> spare = [.. Enumerable.Range(0, 48).Select(i => (magic >> (47 - i) & 1) != 0), false];
+        int count = selectors + spare.Count(bit => !bit);
+        for (int i = 0; i < 15; i++)
+        {
+            bits[at + 3 + i] = (count >> (14 - i) & 1) != 0;
+        }
+
+        // The stream ends with the other magic and a checksum, and is padded to a byte: that has to be done again.
+        int length = Enumerable.Range(bits.Count - 7, 8)
+            .Single(stop => (Number(stop - 80, 24), Number(stop - 56, 24)) == (0x177245, 0x385090));
+        bits.RemoveRange(length, bits.Count - length);
+        bits.InsertRange(end, spare);
+        var result = new byte[(bits.Count + 7) / 8];
+        for (int i = 0; i < bits.Count; i++)
+        {
+            result[i / 8] |= (byte)(bits[i] ? 0x80 >> (i % 8) : 0);
+        }
+
+        return result;
+    }
 }

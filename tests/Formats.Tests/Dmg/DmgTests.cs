@@ -159,6 +159,51 @@ public sealed class DmgTests
         Assert.All(report.Problems, problem => Assert.Contains("checksum", problem, StringComparison.Ordinal));
     }
 
+    [Theory]
+    [InlineData(4u, true, true, true)] // All of them.
+    [InlineData(6u, false, true, false)]
+    [InlineData(1u, true, false, false)]
+    [InlineData(0u, true, true, true)] // None at all is nothing to tell.
+    public async Task Checksum_of_another_type_is_noted_and_not_taken_for_damage(
+        uint type, bool ofFork, bool ofTables, bool ofAll)
+    {
+        byte[] image = new DmgWriter
+        {
+            Partitions = 2,
+            Edit = table =>
+            {
+                if (ofTables)
+                {
+                    SetType(table.AsSpan(64), type);
+                }
+            },
+        }.Build(Content(300, Seed));
+        if (ofFork)
+        {
+            SetType(image.AsSpan(image.Length - 512 + 80), type);
+        }
+
+        if (ofAll)
+        {
+            SetType(image.AsSpan(image.Length - 512 + 352), type);
+        }
+
+        await using Graph graph = await OpenAsync(image);
+        CheckReport report = await DiskReads.CheckAsync(graph);
+        Assert.Equal((0L, 0L, 0L), (report.Corruptions, report.Leaks, report.CheckErrors));
+        int expected = type == 0 ? 0 : (ofFork ? 1 : 0) + (ofTables ? 2 : 0) + (ofAll || ofTables ? 1 : 0);
+        Assert.Equal(expected, report.Notes.Count);
+        Assert.All(report.Notes, note => Assert.Contains("not verified", note, StringComparison.Ordinal));
+    }
+
+    /// <summary>A checksum of a type that is not CRC-32, 128 bits of something.</summary>
+    private static void SetType(Span<byte> checksum, uint type)
+    {
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt32BigEndian(checksum, type);
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt32BigEndian(checksum[4..], 128);
+        checksum.Slice(8, 16).Fill(0xa5);
+    }
+
     [Fact]
     public async Task Damaged_unit_fails_alone_and_is_named_by_the_check()
     {

@@ -4,8 +4,8 @@ using ImageMount.TestSupport;
 namespace ImageMount.Formats.Tests.Mapped;
 
 /// <summary>
-/// Files that an image names, with every driver that has such names: one outside the image's folder needs the user's word,
-/// one that is missing is explained, and the user may name another or leave a parent out.
+/// Files that an image names, with every driver that has such names: one outside the image's folder needs the user's
+/// word, one that is missing is explained, and the user may name another or leave a parent out.
 /// </summary>
 public sealed class ConfinementTests
 {
@@ -92,7 +92,12 @@ public sealed class ConfinementTests
     public async Task Vdi_names_no_parent_and_takes_the_one_that_the_user_names()
     {
         using var dir = new TempDir();
-        var parent = new VdiByHand { Size = Size, BlockSize = OwnSize, Places = [.. Enumerable.Range(0, 16).Select(i => (uint)i)] };
+        var parent = new VdiByHand
+        {
+            Size = Size,
+            BlockSize = OwnSize,
+            Places = [.. Enumerable.Range(0, 16).Select(i => (uint)i)],
+        };
         string image = dir.Write("child.vdi", new VdiByHand
         {
             Size = Size,

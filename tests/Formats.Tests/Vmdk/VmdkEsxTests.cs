@@ -66,6 +66,32 @@ public sealed class VmdkEsxTests
     }
 
     [SkippableFact]
+    public async Task Flat_extent_of_vmfs_is_written_and_opened_again()
+    {
+        const int Seed = 16;
+        using var dir = new TempDir();
+        byte[] content = VmdkImages.Content(Odd, Seed);
+        string flat = dir.Write("esx-flat.vmdk", content);
+        string path = dir.Write("esx.vmdk", Encoding.ASCII.GetBytes(
+            EsxImages.Descriptor("vmfs", $"RW {Odd / 512} VMFS \"esx-flat.vmdk\"")));
+        await using (Graph graph = await TestGraph.OpenAsync(path, TestGraph.Writable))
+        {
+            await VmdkImages.AssertReadsAsync(graph.Root, content, "as made");
+            await VmdkWriteTests.ScribbleAsync(graph.Root, content, Seed, 100);
+        }
+
+        // Nothing but the disk is in the file, and the descriptor is still one for ESX.
+        TestPattern.AssertEqual(content, File.ReadAllBytes(flat), 0, $"the flat file, seed {Seed}");
+        Assert.Contains($"RW {Odd / 512} VMFS \"esx-flat.vmdk\"", File.ReadAllText(path), StringComparison.Ordinal);
+        Assert.True(content.AsSpan().SequenceEqual(VmdkImages.ReadByPeer(dir, path)), $"qemu-img differs, seed {Seed}");
+        await using Graph again = await TestGraph.OpenAsync(path);
+        await VmdkImages.AssertReadsAsync(again.Root, content, $"opened again, seed {Seed}");
+        Assert.Contains(
+            (await again.Root.DescribeAsync()).FormatSpecific,
+            fact => fact.Key == "create-type" && (string)fact.Value == "vmfs");
+    }
+
+    [SkippableFact]
     public async Task Space_that_a_cowd_header_calls_free_but_is_used_is_found_and_mended_by_writing()
     {
         // qemu allocates without keeping this field, and ESX would give the space out again.

@@ -102,35 +102,69 @@ public sealed class VmdkHostileTests
         }
     }
 
-    public static TheoryData<string> BadDescriptors() =>
-    [
-        "", "version=1\n", "version=9\nCID=1\n", "version=1\nCID=zzz\n", "version=1\nCID=123456789\n",
-        "version=1\nCID=1\nRW 0 ZERO\n", "version=1\nCID=1\nRW -1 ZERO\n", "version=1\nCID=1\nRW 99999999999999999999 ZERO\n",
-        "version=1\nCID=1\nRW 36028797018963967 ZERO\n", "version=1\nCID=1\nWR 1 ZERO\n", "version=1\nCID=1\nRW 1 NOTHING \"x\"\n",
-        "version=1\nCID=1\nRW 1 FLAT\n", "version=1\nCID=1\nRW 1 FLAT \"\"\n", "version=1\nCID=1\nRW 1 FLAT \"x\n",
-        "version=1\nCID=1\nRW 1 FLAT \"x\" -5\n", "version=1\nCID=1\nRW 1 FLAT \"x\" 36028797018963968\n",
-        "version=1\nCID=1\nRW 18014398509481983 ZERO\nRW 1 ZERO\n", "version=1\nCID=1\nRW 1 FLAT \"/etc/passwd\" 0\n",
-        "version=1\nCID=1\nRW 1 FLAT \"../../../../etc/passwd\" 0\n", "version=1\nCID=1\nRW 1 FLAT \"http://example.invalid/x\" 0\n",
-        "version=1\nCID=1\nRW 1 FLAT \"disk.vmdk\" 0\n", "version=1\nCID=1\nRW 1 SPARSE \"disk.vmdk\"\n",
-        "version=1\nCID=1\nRW 1 VMFSRDM \"x\"\n", "version=1\nCID=1\nRW 1 SESPARSE \"x\"\n",
-        "version=1\nCID=1\nRW 1 FLAT \"short.bin\" 0\n", "version=1\nCID=1\nRW 1 SPARSE \"short.bin\"\n",
-        "version=1\nCID=1\nRW 1 FLAT \"short.bin\" 1\nRW 1 SPARSE \"short.bin\"\n",
-        "version=1\nCID=1\nparentCID=5\nRW 1 ZERO\n", "version=1\nCID=1\nparentCID=5\nparentFileNameHint=\"disk.vmdk\"\nRW 1 ZERO\n",
-        "version=1\nCID=1\nparentCID=5\nparentFileNameHint=\"/dev/zero\"\nRW 1 ZERO\n",
-        "version=1\nencoding=\"no-such\"\nCID=1\nRW 1 FLAT \"\u00fc\"\n", "version=1\nCID=1\n" + new string('#', 20) + "\nRW\n",
-    ];
+    /// <summary>Text after the first line, the kind of refusal, and what message or hint has to say.</summary>
+    public static TheoryData<string, BlockErrorKind, string> BadDescriptors()
+    {
+        const BlockErrorKind Bad = BlockErrorKind.InvalidData;
+        const BlockErrorKind Denied = BlockErrorKind.PermissionDenied;
+        const string Start = "version=1\nCID=1\n";
+        const string Size = "the size of an extent";
+        const string Allow = "--allow-external";
+        return new()
+        {
+            { "", Bad, "disk.vmdk" }, // No descriptor, so it can only be an extent, and is none.
+            { "version=1\n", Bad, "no CID" },
+            { "version=9\nCID=1\n", BlockErrorKind.NotSupported, "version '9'" },
+            { "version=1\nCID=zzz\n", Bad, "8 hex digits" },
+            { "version=1\nCID=123456789\n", Bad, "8 hex digits" },
+            { Start + "RW 0 ZERO\n", Bad, Size },
+            { Start + "RW -1 ZERO\n", Bad, Size },
+            { Start + "RW 99999999999999999999 ZERO\n", Bad, Size },
+            { Start + "RW 36028797018963967 ZERO\n", Bad, Size },
+            { Start + "WR 1 ZERO\n", Bad, "RDONLY" },
+            { Start + "RW 1 NOTHING \"x\"\n", Bad, "VMFSSPARSE" },
+            { Start + "RW 1 FLAT\n", Bad, "double quotes" },
+            { Start + "RW 1 FLAT \"\"\n", Bad, "double quotes" },
+            { Start + "RW 1 FLAT \"x\n", Bad, "double quotes" },
+            { Start + "RW 1 FLAT \"x\" -5\n", Bad, "offset" },
+            { Start + "RW 1 FLAT \"x\" 36028797018963968\n", Bad, "offset" },
+            { Start + "RW 18014398509481983 ZERO\nRW 1 ZERO\n", Bad, "larger than any disk" },
+            { Start + "RW 1 FLAT \"/etc/passwd\" 0\n", Denied, Allow },
+            { Start + "RW 1 FLAT \"../../../../etc/passwd\" 0\n", Denied, Allow },
+            { Start + "RW 1 FLAT \"http://example.invalid/x\" 0\n", Denied, Allow },
+            { Start + "RW 1 FLAT \"x\" 0\n", BlockErrorKind.NotFound, "extents.0.file.filename=" },
+            { Start + "RW 1 FLAT \"disk.vmdk\" 0\n", Bad, "itself" },
+            { Start + "RW 1 SPARSE \"disk.vmdk\"\n", Bad, "itself" },
+            { Start + "RW 1 VMFSRDM \"x\"\n", BlockErrorKind.NotSupported, "VMFSRDM" },
+            { Start + "RW 1 SESPARSE \"x\"\n", BlockErrorKind.NotFound, "extents.0.file.filename=" },
+            { Start + "RW 1 FLAT \"short.bin\" 0\n", Bad, "short.bin" },
+            { Start + "RW 1 SPARSE \"short.bin\"\n", Bad, "short.bin" },
+            { Start + "RW 1 FLAT \"short.bin\" 1\nRW 1 SPARSE \"short.bin\"\n", Bad, "short.bin" },
+            { Start + "parentCID=5\nRW 1 ZERO\n", BlockErrorKind.InvalidArgument, "backing.file.filename=" },
+            { Start + "parentCID=5\nparentFileNameHint=\"disk.vmdk\"\nRW 1 ZERO\n", Bad, "itself" },
+            { Start + "parentCID=5\nparentFileNameHint=\"x\"\nRW 1 ZERO\n", BlockErrorKind.NotFound, "backing=" },
+            { Start + "parentCID=5\nparentFileNameHint=\"/dev/zero\"\nRW 1 ZERO\n", Denied, Allow },
+            {
+                "version=1\nencoding=\"no-such\"\nCID=1\nRW 1 FLAT \"\u00fc\"\n", BlockErrorKind.NotSupported,
+                "'no-such'"
+            },
+            { Start + new string('#', 20) + "\nRW\n", Bad, Size },
+        };
+    }
 
     [SkippableTheory]
     [MemberData(nameof(BadDescriptors))]
-    public async Task Bad_descriptor_is_refused(string text)
+    public async Task Bad_descriptor_is_refused(string text, BlockErrorKind kind, string said)
     {
         using var dir = new TempDir();
         dir.Write("short.bin", new byte[100]);
         string path = dir.Write("disk.vmdk", Encoding.UTF8.GetBytes("# Disk DescriptorFile\n" + text));
-        await Assert.ThrowsAsync<BlockException>(async () =>
+        BlockException e = await Assert.ThrowsAsync<BlockException>(async () =>
         {
             await using Graph graph = await TestGraph.OpenOptionsAsync($"driver=vmdk,file.filename={path}");
         });
+        Assert.True(e.Kind == kind, $"{e.Kind}: {e.Describe()}");
+        Assert.Contains(said, $"{e.Describe()} {e.Hint}", StringComparison.Ordinal);
     }
 
     [SkippableFact]

@@ -30,7 +30,8 @@ public sealed class HostileContext(
     public override ValueTask<BlockNode?> OpenChildAsync(
         string role, string? reference, string? driver, bool childWritable, CancellationToken cancellationToken)
     {
-        if (HasChildOptions(role))
+        bool isGiven = HasChildOptions(role);
+        if (isGiven && image.GivenParent is null)
         {
             return new((BlockNode?)null);
         }
@@ -38,6 +39,13 @@ public sealed class HostileContext(
         if (_children.Count >= GraphLimits.MaxNodes)
         {
             throw BlockException.Limit("too many nodes", _children.Count + 1, GraphLimits.MaxNodes);
+        }
+
+        if (isGiven)
+        {
+            byte[] given = image.GivenParent!;
+            return new(Track(new BlockNode(
+                role, "memory", new MemoryDisk(given, given.Length), new NodeOptions { ReadOnly = true })));
         }
 
         if (reference is null || !image.Companions.TryGetValue(reference, out byte[]? content))
@@ -51,7 +59,8 @@ public sealed class HostileContext(
             new NodeOptions { ReadOnly = !childWritable })));
     }
 
-    public override bool HasChildOptions(string role) => image.ParentLeftOut && role == "backing";
+    public override bool HasChildOptions(string role) =>
+        role == "backing" && (image.ParentLeftOut || image.GivenParent is not null);
 
     public override bool Exists(string reference) => image.Companions.ContainsKey(reference);
 

@@ -14,6 +14,12 @@ public sealed record SeedImage(string Name, byte[] Bytes)
     /// <summary>The user says that there is no parent (<c>backing=</c>).</summary>
     public bool ParentLeftOut { get; init; }
 
+    /// <summary>The parent that the user names, where the image cannot; null when there is none.</summary>
+    public byte[]? GivenParent { get; init; }
+
+    /// <summary>False for an image that the format's peer misunderstands or refuses even when it is whole.</summary>
+    public bool HasPeer { get; init; } = true;
+
     /// <summary>
     /// Text of an image that has the damaged file, named "damaged" beside it, as a part: what a peer opens that cannot
     /// open the part alone. Null: the file itself.

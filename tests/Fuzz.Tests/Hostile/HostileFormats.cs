@@ -61,18 +61,28 @@ public static class HostileFormats
         Flat("bochs", new BochsDriver(), AppleSeeds.Bochs, FlatAnatomy.Bochs),
         new("vdi", new VdiDriver())
         {
-            Seeds = () => FlatTableSeeds("vdi", ("", 64 << 10, (1 << 20) + (3 * 512)), ("static=on", 64 << 10, 600 << 10)),
+            Seeds = () =>
+            {
+                List<SeedImage> seeds = FlatTableSeeds(
+                    "vdi", ("", 64 << 10, (1 << 20) + (3 * 512)), ("static=on", 64 << 10, 600 << 10));
+                return [.. seeds, ChildSeeds.Vdi(seeds[0])];
+            },
             Fields = bytes => FlatTableAnatomy.Vdi(bytes).Fields,
             Boundaries = bytes => FlatTableAnatomy.Vdi(bytes).Boundaries,
             Metadata = bytes => FlatTableAnatomy.Vdi(bytes).Structures,
         },
         new("vpc", new VpcDriver())
         {
-            Seeds = () => FlatTableSeeds(
-                "vpc", ("force_size=on", 64 << 10, (1 << 20) + 512), ("subformat=fixed", 64 << 10, 300 << 10)),
+            Seeds = () =>
+            [
+                .. FlatTableSeeds(
+                    "vpc", ("force_size=on", 64 << 10, (1 << 20) + 512), ("subformat=fixed", 64 << 10, 300 << 10)),
+                ChildSeeds.Vpc(),
+            ],
             Fields = bytes => FlatTableAnatomy.Vpc(bytes).Fields,
             Boundaries = bytes => FlatTableAnatomy.Vpc(bytes).Boundaries,
             Metadata = bytes => FlatTableAnatomy.Vpc(bytes).Structures,
+            Seal = Seals.Vpc,
         },
         new("parallels", new ParallelsDriver())
         {
@@ -80,6 +90,7 @@ public static class HostileFormats
             Fields = bytes => ParallelsAnatomy(bytes).Fields,
             Boundaries = bytes => ParallelsAnatomy(bytes).Boundaries,
             Metadata = bytes => ParallelsAnatomy(bytes).Structures,
+            Seal = Seals.Parallels,
         },
         new("vhdx", new VhdxDriver())
         {
@@ -273,6 +284,7 @@ public static class HostileFormats
         // What no peer makes. A stream with its directory behind the footer is what VMware's programs make.
         var content = new byte[Length];
         new Random(Seed).NextBytes(content.AsSpan(200_000, 500_000));
+        seeds.Add(ChildSeeds.Vmdk());
         seeds.Add(new SeedImage("vmdk stream", MakeStream(content)));
         seeds.Add(new SeedImage("vmdk COWD", EsxImages.Cowd(content, Seed))
         {
@@ -296,6 +308,7 @@ public static class HostileFormats
             new CreateRequest());
         return File.ReadAllBytes(scratch["stream.vmdk"]);
     }).GetAwaiter().GetResult();
+
     private static FlatTableAnatomy ParallelsAnatomy(byte[] bytes) => bytes.AsSpan().StartsWith("With"u8)
         ? FlatTableAnatomy.Parallels(bytes) : FlatTableAnatomy.ParallelsText(bytes);
 
@@ -304,11 +317,14 @@ public static class HostileFormats
     {
         List<SeedImage> seeds = FlatTableSeeds("parallels", ("cluster_size=64k", 64 << 10, (300 << 10) + 512));
         byte[] image = seeds[0].Bytes;
+        seeds.Add(ChildSeeds.ParallelsVersion1(seeds[0]));
         byte[] extended = [.. image, .. new byte[64 << 10]];
         Span<byte> cluster = extended.AsSpan(image.Length);
         BitConverter.TryWriteBytes(cluster, 0xab23_4cef_23dc_ea87);
         BitConverter.TryWriteBytes(cluster[24..], 0x2038_5fae_252c_b34a);
         BitConverter.TryWriteBytes(cluster[40..], 40);
+        BitConverter.TryWriteBytes(cluster[48..], 601L);
+        BitConverter.TryWriteBytes(cluster[72..], 128);
         BitConverter.TryWriteBytes(cluster[76..], 1);
         System.Security.Cryptography.MD5.HashData(cluster[24..], cluster[8..24]);
         BitConverter.TryWriteBytes(extended.AsSpan(56), image.Length / 512L);

@@ -30,6 +30,7 @@ internal static class WrapperFormats
             Fields = bytes => anatomy(bytes).Fields,
             Boundaries = bytes => anatomy(bytes).Boundaries,
             Metadata = bytes => anatomy(bytes).Structures,
+            Seal = name switch { "gzip" => Seals.Gzip, "xz" => Seals.Xz, "tar" => Seals.Tar, _ => null },
             EveryByteIsChecked = name is "xz" or "bzip2",
             Peer = (path, flat) => Qemu.Run("sh", "-c", $"{peer} < '{path}' > '{flat}'").ExitCode == 0,
         };
@@ -49,7 +50,20 @@ internal static class WrapperFormats
     [
         new("two members", [.. Pack.Gzip(Content(40_000)), .. Pack.Gzip(Content(9_000))]),
         new("bgzf", Pack.Bgzf(Content(20_000), 7000)),
+        new("every field", EveryField(Pack.Gzip(Content(9_000)))),
     ];
+
+    /// <summary>A member with a subfield that nobody knows, a name, a remark and a checksum of the header.</summary>
+    private static byte[] EveryField(byte[] member)
+    {
+        byte[] packed =
+        [
+            .. member[..3], 2 | 4 | 8 | 16, .. member[4..10], 8, 0, (byte)'x', (byte)'y', 4, 0, 1, 2, 3, 4,
+            .. "name\0"u8, .. "remark\0"u8, 0, 0, .. member[10..],
+        ];
+        Seals.Gzip(packed);
+        return packed;
+    }
 
     private static List<SeedImage> XzSeeds() =>
     [

@@ -101,7 +101,9 @@ public sealed record ShapeVariant(string Format, ShapeKind Kind, Shape Shape, Ex
 
     private long Small => Math.Max(2 * Kind.Unit, Format == "luks" ? MiB : 4 * MiB);
 
-    /// <summary>Few variants of a format that show each option with each shape and size, and each shape with each size.</summary>
+    /// <summary>
+    /// Few variants of a format that show each option with each shape and size, and each shape with each size.
+    /// </summary>
     public static IReadOnlyList<ShapeVariant> Selection(string format, int seed)
     {
         ShapeKind[] kinds = s_kinds[format];

@@ -64,8 +64,10 @@ public static class ShapedImages
                 await FillAsync(raw.Root, model + ".twin", variant, seed, name);
             }
 
-            await using Graph source = await TestGraph.Opener.OpenAsync(TestGraph.ForFile(model, "raw"), TestGraph.ReadOnly);
-            await new ImageMaker(TestGraph.Registry).CreateFromAsync(variant.Format, path, options, source.Root, request);
+            await using Graph source = await TestGraph.Opener.OpenAsync(
+                TestGraph.ForFile(model, "raw"), TestGraph.ReadOnly);
+            await new ImageMaker(TestGraph.Registry).CreateFromAsync(
+                variant.Format, path, options, source.Root, request);
             return new QemuImage(path, variant.Format, length, ShapeVariant.Islands(length));
         }
 
@@ -91,8 +93,8 @@ public static class ShapedImages
         : ["-f", format, path];
 
     /// <summary>
-    /// qemu measures for a second or two how fast the machine derives keys, and the header does not tell a length: so it is
-    /// made once. The payload is a hole, which is noise when it is decrypted, the same for everybody.
+    /// qemu measures for a second or two how fast the machine derives keys, and the header does not tell a length: so
+    /// it is made once. The payload is a hole, which is noise when it is decrypted, the same for everybody.
     /// </summary>
     private static void CopyLuks(Scratch scratch, ShapeVariant variant, string path)
     {
@@ -144,8 +146,9 @@ public static class ShapedImages
 
                 return all;
             default:
-                int fine = variant.Format == "qcow" ? variant.Kind.Unit : Math.Clamp(variant.Kind.Unit / 2, 64 << 10, 256 << 10);
-                return QemuImages.Writes(random, fine, length, islands, patterns, mayCompress: variant.Format == "qcow");
+                bool isQcow = variant.Format == "qcow";
+                int fine = isQcow ? variant.Kind.Unit : Math.Clamp(variant.Kind.Unit / 2, 64 << 10, 256 << 10);
+                return QemuImages.Writes(random, fine, length, islands, patterns, mayCompress: isQcow);
         }
     }
 
