@@ -24,6 +24,7 @@ using ImageMount.Formats.Vhdx;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
+using ImageMount.Protocols.Nbd;
 
 namespace ImageMount.Cli;
 
@@ -61,6 +62,7 @@ public static class Drivers
 
         // Protocols.
         new FileDriver(),
+        new NbdDriver(),
 
         // Filters.
         new WindowDriver(),
