@@ -25,6 +25,7 @@ using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
 using ImageMount.Protocols.Nbd;
+using ImageMount.Protocols.Ssh;
 
 namespace ImageMount.Cli;
 
@@ -63,6 +64,7 @@ public static class Drivers
         // Protocols.
         new FileDriver(),
         new NbdDriver(),
+        new SshDriver(),
 
         // Filters.
         new WindowDriver(),
