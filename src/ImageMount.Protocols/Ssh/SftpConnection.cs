@@ -248,7 +248,7 @@ internal sealed class SftpConnection
     /// <summary>A limit of the server (0: it has none to tell) within what is sensible.</summary>
     private static int Usable(ulong limit, ulong packet)
     {
-        ulong most = packet is 0 ? SftpLayout.MaxTransfer : packet > 2048 ? packet - 1024 : 0;
+        ulong most = packet is 0 ? SftpLayout.MaxTransfer : packet > 1024 ? packet - 1024 : 0;
         limit = Math.Min(limit == 0 ? SftpLayout.SafeTransfer : limit, Math.Min(most, SftpLayout.MaxTransfer));
         return limit >= 512 ? (int)limit : throw SftpErrors.Protocol(
             "its limits leave no room for data", $"{limit} bytes", "512 or more");
