@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
@@ -153,7 +154,7 @@ public sealed class SshRealServerTests : SshTestBase
     }
 
     [SkippableFact]
-    public async Task A_key_with_a_passphrase_and_an_agent_open_the_door()
+    public async Task A_key_with_a_passphrase_opens_the_door()
     {
         using var server = new SshServer(Dir);
         string file = Dir.Write("disk.raw", MakeContent());
@@ -173,6 +174,35 @@ public sealed class SshRealServerTests : SshTestBase
         }
 
         Assert.Empty(Directory.GetDirectories(Path.GetTempPath(), "imgmount-ssh-*"));
+    }
+
+    [SkippableFact]
+    public async Task An_agent_opens_the_door()
+    {
+        using var server = new SshServer(Dir);
+        string file = Dir.Write("disk.raw", MakeContent());
+        Require.Tool("ssh-agent");
+        string socket = Dir.File("agent.sock");
+        using Process agent = Process.Start(new ProcessStartInfo(Require.FindTool("ssh-agent")!)
+        {
+            ArgumentList = { "-D", "-a", socket },
+            RedirectStandardOutput = true,
+        })!;
+        try
+        {
+            Assert.True(SpinWait.SpinUntil(() => File.Exists(socket), Limit));
+            Qemu.Succeed("env", $"SSH_AUTH_SOCK={socket}", "ssh-add", "-q", server.Identity);
+            string config = Dir.File("config");
+            await File.WriteAllTextAsync(
+                config, $"IdentityAgent {socket}\n" + await File.ReadAllTextAsync(server.ClientConfig));
+            await using Graph graph = await OpenAsync(server.Uri(file), [("config", config)]);
+            await AssertContentAsync(graph.Root, MakeContent(), "with the agent");
+        }
+        finally
+        {
+            agent.Kill();
+            await agent.WaitForExitAsync();
+        }
     }
 
     [SkippableFact]
