@@ -26,6 +26,7 @@ using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
 using ImageMount.Protocols.Nbd;
 using ImageMount.Protocols.Ssh;
+using ImageMount.VirtualFat;
 
 namespace ImageMount.Cli;
 
@@ -65,6 +66,7 @@ public static class Drivers
         new FileDriver(),
         new NbdDriver(),
         new SshDriver(),
+        new VirtualFatDriver(),
 
         // Filters.
         new WindowDriver(),

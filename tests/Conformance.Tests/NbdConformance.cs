@@ -7,6 +7,9 @@ public class NbdConformance : ConformanceSuite, IDisposable
 {
     private readonly List<NbdServer> _servers = [];
 
+    /// <summary>For sockets, apart from the images, whose folder is read as a whole.</summary>
+    private readonly TempDir _sockets = new();
+
     public override string Driver => "nbd";
 
     protected override int LengthGranularity => 512;
@@ -17,7 +20,7 @@ public class NbdConformance : ConformanceSuite, IDisposable
     {
         string image = dir.File("disk.raw");
         File.Copy(rawFile, image);
-        NbdServer server = Serve(dir, image);
+        NbdServer server = Serve(_sockets, image);
         _servers.Add(server);
         var map = new OptionMap();
         map.Set("driver", "nbd");
@@ -25,8 +28,8 @@ public class NbdConformance : ConformanceSuite, IDisposable
         return map;
     }
 
-    protected virtual NbdServer Serve(TempDir dir, string image) =>
-        NbdServer.Qemu(dir, image, "-f", "raw", "--discard=unmap");
+    protected virtual NbdServer Serve(TempDir sockets, string image) =>
+        NbdServer.Qemu(sockets, image, "-f", "raw", "--discard=unmap");
 
     public void Dispose()
     {
@@ -35,6 +38,8 @@ public class NbdConformance : ConformanceSuite, IDisposable
             server.Dispose();
         }
 
+        _sockets.Dispose();
+
         GC.SuppressFinalize(this);
     }
 }
@@ -42,5 +47,5 @@ public class NbdConformance : ConformanceSuite, IDisposable
 /// <summary>Over nbdkit with simple replies only.</summary>
 public class NbdSimpleConformance : NbdConformance
 {
-    protected override NbdServer Serve(TempDir dir, string image) => NbdServer.Kit(dir, "--no-sr", "file", image);
+    protected override NbdServer Serve(TempDir sockets, string image) => NbdServer.Kit(sockets, "--no-sr", "file", image);
 }

@@ -102,6 +102,8 @@ internal static class CliJson
         json.WriteBoolean("allow-external", image.AllowExternal);
         json.WriteString("offset", image.Offset);
         json.WriteString("size", image.Size);
+        json.WriteString("fat-unsupported", image.FatUnsupported);
+        json.WriteBoolean("fat-refresh", image.FatRefresh);
         json.WriteBoolean("overlay", image.Overlay);
         json.WriteString("mountpoint", request.MountPoint);
         json.WriteBoolean("read-only", request.ReadOnly);
@@ -137,6 +139,8 @@ internal static class CliJson
                 AllowExternal = root.GetProperty("allow-external").GetBoolean(),
                 Offset = root.GetProperty("offset").GetString(),
                 Size = root.GetProperty("size").GetString(),
+                FatUnsupported = root.GetProperty("fat-unsupported").GetString(),
+                FatRefresh = root.GetProperty("fat-refresh").GetBoolean(),
                 Overlay = root.GetProperty("overlay").GetBoolean(),
             },
             MountPoint = root.GetProperty("mountpoint").GetString()!,

@@ -123,6 +123,7 @@ public sealed class MountServer
         _log.Debug(
             $"{_request.Image.Source} is mounted at {place.Path}; {JitInfo.GetCompiledMethodCount()} methods "
             + $"were compiled in {JitInfo.GetCompilationTime().TotalMilliseconds:0} ms");
+        graph.WarningListener = message => _log.RequestWarning(message, null);
         _isReady = true;
         ready();
         string? failure = await ServeAsync(mount, graph, stop.MustEnd).ConfigureAwait(false);
@@ -220,7 +221,8 @@ public sealed class MountServer
             Pid = Environment.ProcessId,
             StartTime = ServerProcess.StartTimeOf(Environment.ProcessId),
             Source = _request.Image.Source,
-            SourcePath = graph.Location is { } location ? Path.GetFullPath(location) : null,
+            SourcePath = graph.Location is { } location && !location.Contains("://", StringComparison.Ordinal)
+                ? Path.GetFullPath(location) : null,
             MountPoint = place.Path,
             Format = graph.Image.Driver,
             ReadOnly = !graph.Root.CanWrite,

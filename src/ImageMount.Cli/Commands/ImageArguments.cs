@@ -41,6 +41,11 @@ public abstract class ImageArguments : ISecretArguments
     [Option("size", MetaValue = "BYTES", HelpText = "Length of the disk from there on.")]
     public string? Size { get; set; }
 
+    [Option(
+        "fat-unsupported", MetaValue = "skip|fail|rename",
+        HelpText = "For fat:DIR: what becomes of files and names that FAT cannot hold (default: skip).")]
+    public string? FatUnsupported { get; set; }
+
     [Option("debug", HelpText = "Show details of errors; log more.")]
     public bool Debug { get; set; }
 }

@@ -37,6 +37,15 @@ public sealed class Graph : IAsyncDisposable
     /// <summary>What is not an error, but should be told, once each.</summary>
     public IReadOnlyList<string> Warnings => _build.Warnings();
 
+    /// <summary>
+    /// Hears of what is added to <see cref="Warnings"/> from now on, while the image is in use; from any thread.
+    /// </summary>
+    public Action<string>? WarningListener
+    {
+        get => _build.Listener;
+        set => _build.Listener = value;
+    }
+
     /// <summary>Path or URI of the image's own file, without secrets; null when it has none.</summary>
     public string? Location => _root.Location;
 

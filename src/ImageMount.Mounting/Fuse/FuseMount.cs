@@ -43,7 +43,11 @@ public sealed class FuseMount
     public static async Task<FuseMount> MountAsync(
         Graph graph, string mountPoint, FuseMountOptions options, CancellationToken cancellationToken = default)
     {
-        options = options with { ReadOnly = options.ReadOnly || !graph.Root.CanWrite };
+        options = options with
+        {
+            ReadOnly = options.ReadOnly || !graph.Root.CanWrite,
+            BeforeFirstOpen = options.BeforeFirstOpen ?? RefreshOf(graph, options.Warning),
+        };
         bool isFile = MountPoint.Check(mountPoint, options.AllowNonEmpty).IsFile;
         FuseMount? mount = null;
         MountTree tree = await MountTree.CreateAsync(
@@ -82,6 +86,29 @@ public sealed class FuseMount
     /// From now on every request fails, so that the graph can be closed although the connection stands.
     /// </summary>
     public void CutOff() => _fileSystem.CutOff();
+
+    /// <summary>What looks again at what the devices show, where the user wants that; else null.</summary>
+    private static Func<ValueTask>? RefreshOf(Graph graph, Action<string, Exception?>? warning)
+    {
+        IRefreshable[] devices =
+            [.. graph.Nodes.Select(node => node.Device).OfType<IRefreshable>().Where(device => device.WantsRefresh)];
+        return devices.Length == 0 ? null : RefreshAllAsync;
+
+        async ValueTask RefreshAllAsync()
+        {
+            foreach (IRefreshable device in devices)
+            {
+                try
+                {
+                    await device.RefreshAsync(CancellationToken.None).ConfigureAwait(false);
+                }
+                catch (BlockException e)
+                {
+                    warning?.Invoke("looking again failed; what is shown is what was there before", e);
+                }
+            }
+        }
+    }
 
     /// <summary>
     /// With delayed writes the kernel itself owns the size of a file, from the moment it first hears of it; and of a

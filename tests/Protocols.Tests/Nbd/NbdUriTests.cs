@@ -64,6 +64,7 @@ public sealed class NbdUriTests
     [Theory]
     [InlineData("path=/s,host=h")]
     [InlineData("path=/s,server.type=inet")]
+    [InlineData("path=")]
     [InlineData("server.type=unix")]
     [InlineData("export=e")]
     public void Contradicting_options_are_refused(string text) => Assert.Throws<BlockException>(

@@ -53,7 +53,8 @@ public sealed class UnflushedWritesTests
             change.Data.Span.CopyTo(disk.AsSpan((int)change.Offset));
             return null;
         }, 8);
-        Assert.Equal([(byte)39, (byte)37, (byte)38], [disk[0], disk[256], disk[512]]);
+        // Change 39 ends at 511; behind it stands what 38 and then 37 left.
+        Assert.Equal([(byte)39, (byte)39, (byte)38, (byte)38], [disk[0], disk[511], disk[512], disk[1023]]);
     }
 
     [Fact]
@@ -129,6 +130,16 @@ public sealed class UnflushedWritesTests
         long ticket = await log.BeginAsync(0, 512, default);
         Assert.True(log.TryAcknowledge(ticket, 1, ChangeKind.Data, new byte[512], true));
         Assert.True(log.IsEmpty);
+    }
+
+    [Fact]
+    public async Task A_durable_change_over_one_that_is_not_comes_after_it_in_a_replay()
+    {
+        using UnflushedWrites log = New();
+        await ChangeAsync(log, 0, 1, 1024);
+        long ticket = await log.BeginAsync(512, 512, default);
+        Assert.True(log.TryAcknowledge(ticket, 1, ChangeKind.Data, Enumerable.Repeat((byte)2, 512).ToArray(), true));
+        Assert.Equal([(0L, (byte)1), (512L, (byte)2)], await ReplayAsync(log, 2));
     }
 
     private static UnflushedWrites New() => new(1 << 20, _ => Task.CompletedTask);
