@@ -25,6 +25,7 @@ using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
 using ImageMount.Protocols.Nbd;
+using ImageMount.Protocols.Ssh;
 using ImageMount.VirtualFat;
 
 namespace ImageMount.Cli;
@@ -64,6 +65,7 @@ public static class Drivers
         // Protocols.
         new FileDriver(),
         new NbdDriver(),
+        new SshDriver(),
         new VirtualFatDriver(),
 
         // Filters.

@@ -37,6 +37,7 @@ internal static class DoctorCommand
     {
         bool isRoot = Environment.IsPrivilegedProcess;
         string? helper = FindProgram("fusermount3");
+        string? ssh = FindProgram("ssh");
         return
         [
             Device(),
@@ -50,6 +51,7 @@ internal static class DoctorCommand
             Library(ZstdLibrary.FileName, ZstdLibrary.DebianPackage, ZstdLibrary.IsAvailable, "qcow2, zstd"),
             Library(GnuTlsLibrary.FileName, GnuTlsLibrary.DebianPackage, GnuTlsLibrary.IsAvailable, "nbd (pre-shared keys)"),
             Library("libssl.so.3", "libssl3", "nbd (TLS by certificates)"),
+            new("ssh", ssh is not null, ssh ?? "missing", "ssh", ssh is null ? "install the package openssh-client" : null),
         ];
     }
 

@@ -1,0 +1,354 @@
+using ImageMount.Core.Block;
+using ImageMount.Core.Graph;
+using ImageMount.Core.Info;
+using ImageMount.Protocols.Remote;
+
+namespace ImageMount.Protocols.Ssh;
+
+/// <summary>
+/// A disk that is a file on an SSH server. Requests go through the link, which may be making the connection again; what the
+/// server acknowledged and has not flushed is kept in the log until it has.
+/// </summary>
+/// <remarks>
+/// The size: SFTP can set it, but nothing makes that durable except a flush. So the size at the last flush and one that is
+/// being set are remembered; a server that comes back with either gets the present one again. Any other size means that
+/// somebody else has changed the file, and it is not used any more.
+/// </remarks>
+internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
+{
+    /// <summary>Writes are replayed this many at a time.</summary>
+    private const int ReplayDepth = 16;
+
+    private readonly SshConnector _connector;
+    private readonly SshOptions _options;
+    private readonly RemoteLink<SshSession> _link;
+    private readonly UnflushedWrites _log;
+    private readonly RangeReader _reader;
+    private readonly SemaphoreSlim _oneResize = new(1, 1);
+    private readonly bool _writable;
+    private readonly bool _hasFsync;
+    private long _length;
+    private long _durableLength;
+    private long _wantedLength;
+
+    private SshDevice(
+        SshConnector connector, SshOptions options, RemoteLink<SshSession> link, UnflushedWrites log, OpenFlags flags,
+        SftpFile file)
+    {
+        _connector = connector;
+        _options = options;
+        _link = link;
+        _log = log;
+        _writable = flags.Writable;
+        _hasFsync = file.Connection.HasFsync;
+        _length = _durableLength = _wantedLength = file.Size;
+        int split = 1 << System.Numerics.BitOperations.Log2((uint)file.Connection.MaxRead);
+        Limits = BlockLimits.Default with { OptimalTransfer = split };
+        _reader = new RangeReader(
+            FetchAsync, () => Length, new RangeReaderOptions { BlockSize = split, SplitSize = split });
+    }
+
+    /// <inheritdoc/>
+    public override long Length => Volatile.Read(ref _length);
+
+    /// <inheritdoc/>
+    public override BlockCapabilities Capabilities =>
+        _writable ? BlockCapabilities.Write | BlockCapabilities.Resize : BlockCapabilities.None;
+
+    /// <inheritdoc/>
+    public override BlockLimits Limits { get; }
+
+    /// <inheritdoc/>
+    public string Identity => SshUri.Format(_options);
+
+    /// <summary>Connects and opens the file.</summary>
+    public static async Task<SshDevice> OpenAsync(
+        SshConnector connector, SshOptions options, OpenFlags flags, Action<string> warn,
+        CancellationToken cancellationToken)
+    {
+        SshDevice? device = null;
+        var log = new UnflushedWrites(UnflushedWrites.DefaultMaxBytes, token => device!.FlushAsync(token).AsTask());
+        var link = new RemoteLink<SshSession>(
+            connector.Peer, SshDriver.PolicyOf(options),
+            async token => new SshSession(
+                await connector.OpenAsync(flags.Writable, token).ConfigureAwait(false), connector, options.Sessions,
+                flags.Writable),
+            (lease, _) => device!.RestoreAsync(lease));
+        try
+        {
+            SshSession session = await link.OpenAsync(cancellationToken).ConfigureAwait(false);
+            device = new SshDevice(connector, options, link, log, flags, session.Main);
+            if (flags.Writable && !device._hasFsync)
+            {
+                warn($"{connector.Peer} cannot flush (no fsync@openssh.com): what is written may be lost when it crashes");
+            }
+
+            return device;
+        }
+        catch
+        {
+            await link.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) =>
+        _reader.ReadAsync(offset, buffer, cancellationToken);
+
+    /// <inheritdoc/>
+    public override async ValueTask WriteAsync(
+        long offset, ReadOnlyMemory<byte> buffer, WriteFlags flags, CancellationToken cancellationToken)
+    {
+        long ticket = await _log.BeginAsync(offset, buffer.Length, cancellationToken).ConfigureAwait(false);
+        bool isEntered = false;
+        long firstLoss = 0;
+        try
+        {
+            _reader.Invalidate(offset, buffer.Length);
+            while (true)
+            {
+                LinkLease<SshSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
+                SftpReply reply = await lease.Session.Main.WriteAsync(offset, buffer).ConfigureAwait(false);
+
+                // Without flushes there is nothing to wait for.
+                if (reply.IsOk
+                    && _log.TryAcknowledge(ticket, lease.Generation, ChangeKind.Data, buffer, isDurable: !_hasFsync))
+                {
+                    isEntered = true;
+                    return;
+                }
+
+                await AgainAsync("cannot write", reply, lease, offset, ref firstLoss).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            if (!isEntered)
+            {
+                _log.Abandon(ticket);
+            }
+
+            _reader.Invalidate(offset, buffer.Length);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask FlushAsync(CancellationToken cancellationToken)
+    {
+        long mark = _log.Mark();
+        long length = Length;
+        if (!_hasFsync || (_log.IsEmpty && length == Volatile.Read(ref _durableLength)))
+        {
+            return; // All that was acknowledged is durable already, as far as the server can make it so.
+        }
+
+        long firstLoss = 0;
+        while (true)
+        {
+            LinkLease<SshSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
+            SftpReply reply = await lease.Session.Main.FlushAsync().ConfigureAwait(false);
+            if (reply.IsOk)
+            {
+                _log.Flushed(mark, lease.Generation);
+                _log.Mark(); // Restoring may have failed meanwhile.
+                Volatile.Write(ref _durableLength, length);
+                return;
+            }
+
+            if (reply.Outcome == SftpOutcome.Refused)
+            {
+                BlockException refused = SftpErrors.Refused("cannot flush", reply);
+                _log.ReportLost(refused);
+                throw refused;
+            }
+
+            await AgainAsync("cannot flush", reply, lease, null, ref firstLoss).ConfigureAwait(false);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask<bool> TryResizeAsync(long newLength, CancellationToken cancellationToken)
+    {
+        await _oneResize.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            bool shrinks = newLength < Length;
+            if (shrinks)
+            {
+                // So that no write beyond the new end is repeated after it.
+                await FlushAsync(cancellationToken).ConfigureAwait(false);
+            }
+
+            Volatile.Write(ref _wantedLength, newLength);
+            try
+            {
+                await SetSizeAsync(newLength, cancellationToken).ConfigureAwait(false);
+                Volatile.Write(ref _length, newLength);
+                if (!_hasFsync)
+                {
+                    // Nothing is kept to be written again: a file that has lost this size has lost more.
+                    Volatile.Write(ref _durableLength, newLength);
+                }
+            }
+            finally
+            {
+                Volatile.Write(ref _wantedLength, Length);
+                _reader.Invalidate(Math.Min(newLength, Length), long.MaxValue - Math.Min(newLength, Length));
+            }
+
+            if (shrinks)
+            {
+                await FlushAsync(cancellationToken).ConfigureAwait(false);
+            }
+
+            return true;
+        }
+        finally
+        {
+            _oneResize.Release();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void StopWaiting(TimeSpan grace) => _link.StopWaiting(grace);
+
+    /// <inheritdoc/>
+    public override ValueTask DescribeAsync(DeviceInfo info, CancellationToken cancellationToken)
+    {
+        info.ActualSize = null;
+        info.FormatSpecific.Add(new("protocol", _hasFsync ? "SFTP 3, with fsync" : "SFTP 3, without fsync"));
+        if (_connector.WhyNoMore is { } why)
+        {
+            info.FormatSpecific.Add(new("sessions", $"no more: {why}"));
+        }
+
+        return default;
+    }
+
+    /// <inheritdoc/>
+    public override async ValueTask CloseAsync()
+    {
+        try
+        {
+            if (_writable)
+            {
+                await FlushAsync(CancellationToken.None).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            Task stopping = _reader.StopAsync().AsTask();
+            await _link.DisposeAsync().ConfigureAwait(false);
+            await stopping.ConfigureAwait(false);
+            _log.Dispose();
+            _oneResize.Dispose();
+        }
+    }
+
+    private async Task SetSizeAsync(long newLength, CancellationToken cancellationToken)
+    {
+        long firstLoss = 0;
+        while (true)
+        {
+            LinkLease<SshSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
+            SftpReply reply = await lease.Session.Main.SetSizeAsync(newLength).ConfigureAwait(false);
+            if (reply.IsOk)
+            {
+                return;
+            }
+
+            await AgainAsync("cannot set the size of the file", reply, lease, null, ref firstLoss).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Reads in one request, and more where the server answers with less; for the reader.</summary>
+    private async ValueTask FetchAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        long firstLoss = 0;
+        while (true)
+        {
+            LinkLease<SshSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
+            SftpReply reply = await lease.Session.Choose().ReadAsync(offset, buffer, cancellationToken)
+                .ConfigureAwait(false);
+            if (reply.IsOk)
+            {
+                offset += reply.Count;
+                buffer = buffer[reply.Count..];
+                if (buffer.IsEmpty)
+                {
+                    return;
+                }
+
+                continue;
+            }
+
+            await AgainAsync("cannot read", reply, lease, offset, ref firstLoss).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Returns when a request is to be sent again; throws when it is not.</summary>
+    private Task AgainAsync(
+        string operation, in SftpReply reply, LinkLease<SshSession> lease, long? offset, ref long firstLoss)
+    {
+        switch (reply.Outcome)
+        {
+            case SftpOutcome.Refused:
+                throw SftpErrors.Refused(operation, reply, offset);
+            case SftpOutcome.Cancelled:
+                throw new BlockException(BlockErrorKind.Cancelled, "the request was cancelled");
+            case SftpOutcome.Ok:
+                return Task.CompletedTask; // Acknowledged by a session that does not count any more.
+            default:
+                return WaitForEndAsync(lease, _link.MayRetry(ref firstLoss));
+        }
+    }
+
+    private async Task WaitForEndAsync(LinkLease<SshSession> lease, bool mayRetry)
+    {
+        BlockException reason = await lease.Session.Ended.ConfigureAwait(false);
+        if (!mayRetry || reason.Kind == BlockErrorKind.InvalidData)
+        {
+            // A server that breaks the protocol would do so again.
+            throw _link.Lost(reason);
+        }
+    }
+
+    /// <summary>Brings a new session to where the old one was.</summary>
+    private async Task RestoreAsync(LinkLease<SshSession> lease)
+    {
+        SftpFile file = lease.Session.Main;
+        bool isOurs = file.Size == Length || (_writable
+            && (file.Size == Volatile.Read(ref _durableLength) || file.Size == Volatile.Read(ref _wantedLength)));
+        if (!isOurs || (_hasFsync && !file.Connection.HasFsync))
+        {
+            throw new BlockException(BlockErrorKind.InvalidData, "the server came back with another file")
+            {
+                Found = $"{file.Size} bytes",
+                Expected = $"{Length} bytes",
+            };
+        }
+
+        if (file.Size != Length)
+        {
+            SftpReply reply = await file.SetSizeAsync(Length).ConfigureAwait(false);
+            if (!reply.IsOk)
+            {
+                throw new BlockException(BlockErrorKind.IoError, "the size of the file could not be set again");
+            }
+        }
+
+        await _log.ReplayAsync(lease.Generation, change => ReplayAsync(file, change), ReplayDepth).ConfigureAwait(false);
+    }
+
+    private static async Task<BlockException?> ReplayAsync(SftpFile file, UnflushedWrite change)
+    {
+        SftpReply reply = await file.WriteAsync(change.Offset, change.Data).ConfigureAwait(false);
+        return reply.Outcome switch
+        {
+            SftpOutcome.Ok => null,
+            SftpOutcome.Refused => SftpErrors.Refused("cannot write", reply, change.Offset),
+            _ => throw new BlockException(BlockErrorKind.IoError, "the connection broke again while writes were repeated"),
+        };
+    }
+}
