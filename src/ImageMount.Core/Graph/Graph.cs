@@ -123,6 +123,18 @@ public sealed class Graph : IAsyncDisposable
         failure?.Throw();
     }
 
+    /// <summary>
+    /// The graph is about to be closed: requests that wait for a server which makes no progress fail after
+    /// <paramref name="grace"/>, so that nothing holds up the end (<see cref="IWaitsForPeer"/>).
+    /// </summary>
+    public void StopWaiting(TimeSpan grace)
+    {
+        foreach (BlockNode node in Nodes)
+        {
+            (node.Device as IWaitsForPeer)?.StopWaiting(grace);
+        }
+    }
+
     /// <inheritdoc/>
     public ValueTask DisposeAsync() => CloseAsync();
 
