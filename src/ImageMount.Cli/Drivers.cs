@@ -24,6 +24,7 @@ using ImageMount.Formats.Vhdx;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
+using ImageMount.Protocols.Http;
 
 namespace ImageMount.Cli;
 
@@ -61,6 +62,8 @@ public static class Drivers
 
         // Protocols.
         new FileDriver(),
+        new HttpDriver(),
+        new HttpsDriver(),
 
         // Filters.
         new WindowDriver(),
