@@ -25,6 +25,7 @@ using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
 using ImageMount.Protocols.Http;
+using ImageMount.Protocols.Nbd;
 
 namespace ImageMount.Cli;
 
@@ -64,6 +65,7 @@ public static class Drivers
         new FileDriver(),
         new HttpDriver(),
         new HttpsDriver(),
+        new NbdDriver(),
 
         // Filters.
         new WindowDriver(),

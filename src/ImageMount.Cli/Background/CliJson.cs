@@ -40,6 +40,7 @@ internal static class CliJson
         }
 
         json.WriteEndObject();
+        WriteTls(json, request.Secrets);
         if (request.Secrets.Default is { } passphrase)
         {
             json.WriteBase64String("passphrase", passphrase.Span);
@@ -48,6 +49,46 @@ internal static class CliJson
         json.WriteEndObject();
         json.Flush();
         return buffer;
+    }
+
+    private static void WriteTls(Utf8JsonWriter json, SecretStore secrets)
+    {
+        json.WriteStartArray("tls");
+        foreach (TlsCredentials credentials in secrets.AllTls)
+        {
+            var x509 = credentials as TlsX509Credentials;
+            var psk = credentials as TlsPskCredentials;
+            json.WriteStartObject();
+            json.WriteBoolean("psk", psk is not null);
+            json.WriteString("id", credentials.Id);
+            json.WriteString("dir", credentials.Directory);
+            json.WriteBoolean("verify-peer", x509?.VerifyPeer ?? true);
+            json.WriteString("passwordid", x509?.PasswordId);
+            json.WriteString("username", psk?.UserName);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static TlsCredentials ReadTls(JsonElement item)
+    {
+        string id = item.GetProperty("id").GetString()!;
+        string? folder = item.GetProperty("dir").GetString();
+        return item.GetProperty("psk").GetBoolean()
+            ? new TlsPskCredentials
+            {
+                Id = id,
+                Directory = folder,
+                UserName = item.GetProperty("username").GetString()!,
+            }
+            : new TlsX509Credentials
+            {
+                Id = id,
+                Directory = folder,
+                VerifyPeer = item.GetProperty("verify-peer").GetBoolean(),
+                PasswordId = item.GetProperty("passwordid").GetString(),
+            };
     }
 
     private static void WriteRequest(Utf8JsonWriter json, MountRequest request)
@@ -123,6 +164,11 @@ internal static class CliJson
         foreach (JsonProperty secret in root.GetProperty("secrets").EnumerateObject())
         {
             store.Add(secret.Name, ReadSecret(secret.Value));
+        }
+
+        foreach (JsonElement credentials in root.GetProperty("tls").EnumerateArray())
+        {
+            store.AddTls(ReadTls(credentials));
         }
 
         foreach (JsonProperty answer in root.GetProperty("answers").EnumerateObject())

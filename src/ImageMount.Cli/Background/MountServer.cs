@@ -115,7 +115,7 @@ public sealed class MountServer
             throw Explain(e);
         }
 
-        using var stop = new StopSignals(mount, _log);
+        using var stop = new StopSignals(mount, graph, _log);
         WriteState(graph, place);
         WritePidFile();
         _warnings.AddRange(graph.Warnings);
@@ -174,6 +174,7 @@ public sealed class MountServer
         string? failure = null;
         try
         {
+            _ = StopWaitingAsync(mount, graph);
             Task gone = mount.WaitAsync();
             if (await Task.WhenAny(gone, mustEnd).ConfigureAwait(false) == gone)
             {
@@ -201,6 +202,15 @@ public sealed class MountServer
         }
 
         return failure;
+    }
+
+    /// <summary>
+    /// When nobody can ask for anything any more, requests in flight must not wait for a server that does not answer.
+    /// </summary>
+    private static async Task StopWaitingAsync(FuseMount mount, Graph graph)
+    {
+        await Task.WhenAny(mount.Session.Disconnected).ConfigureAwait(false);
+        graph.StopWaiting(StopSignals.PatienceWithPeers);
     }
 
     private void WriteState(Graph graph, MountPlace place)

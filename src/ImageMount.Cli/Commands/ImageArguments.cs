@@ -26,7 +26,8 @@ public abstract class ImageArguments : ISecretArguments
 
     [Option(
         "object", Separator = '\x1f', MetaValue = "secret,id=ID,file=FILE",
-        HelpText = "A passphrase or key that options refer to by its id; may be given several times.")]
+        HelpText = "A passphrase or key (or tls-creds-x509, tls-creds-psk) that options refer to by its id; may be given "
+            + "several times.")]
     public IEnumerable<string> Objects { get; set; } = [];
 
     [Option(

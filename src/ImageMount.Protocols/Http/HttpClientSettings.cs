@@ -6,12 +6,14 @@ using System.Security.Cryptography.X509Certificates;
 using ImageMount.Core.Block;
 using ImageMount.Core.Secrets;
 using ImageMount.Protocols.Remote;
+using ImageMount.Protocols.Remote.Tls;
 
 namespace ImageMount.Protocols.Http;
 
 /// <summary>Everything that clients for one disk are made from, secrets included; they go only where they belong.</summary>
 internal sealed class HttpClientSettings
 {
+    private readonly TlsClient? _tls;
     private readonly X509Certificate2Collection? _authorities;
     private readonly bool _verify;
     private readonly CredentialCache? _login;
@@ -23,6 +25,18 @@ internal sealed class HttpClientSettings
     {
         Connections = options.Connections;
         _verify = options.SslVerify;
+        if (options.TlsCreds is { } tls)
+        {
+            TlsCredentials credentials = secrets.GetTls(tls);
+            if (credentials is not TlsX509Credentials x509)
+            {
+                throw BlockException.Unsupported("HTTPS needs certificates: tls-creds-x509, not a pre-shared key");
+            }
+
+            _verify &= x509.VerifyPeer;
+            _tls = TlsClient.Create(credentials, parts.Host, secrets);
+        }
+
         _authorities = options.CaCert is { } file ? ReadAuthorities(file) : null;
         if (Login.Find(parts, options.Username, options.PasswordSecret, options.Netrc, place.Origin, secrets) is { } login)
         {
@@ -75,12 +89,12 @@ internal sealed class HttpClientSettings
             Credentials = _login,
             PreAuthenticate = _login is not null,
             DefaultProxyCredentials = _proxyLogin,
-            SslOptions = new SslClientAuthenticationOptions
+            SslOptions = _tls?.MakeOptions() ?? new SslClientAuthenticationOptions
             {
                 CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
-                RemoteCertificateValidationCallback = Validate,
             },
         };
+        handler.SslOptions.RemoteCertificateValidationCallback = Validate;
         if (_authorities is not null)
         {
             handler.SslOptions.CertificateChainPolicy = new X509ChainPolicy

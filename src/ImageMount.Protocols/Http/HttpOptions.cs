@@ -45,6 +45,10 @@ public sealed record HttpOptions
     [Option("cacert", "File with the certificates of the authorities to trust, in PEM, instead of the system's")]
     public string? CaCert { get; init; }
 
+    /// <summary>Id of credentials for TLS.</summary>
+    [Option("tls-creds", "Id of the TLS credentials: authorities to trust, and a certificate of our own")]
+    public string? TlsCreds { get; init; }
+
     /// <summary>Bytes read ahead of a sequential reader.</summary>
     [Option("readahead", "Bytes that are fetched ahead of a sequential reader; 0 for none", IsSize = true, Min = 0,
         Max = 1 << 30)]
