@@ -100,6 +100,7 @@ internal static class CliJson
         json.WriteBoolean("force-share", image.ForceShare);
         json.WriteNumber("locking", (int)image.Locking);
         json.WriteBoolean("allow-external", image.AllowExternal);
+        json.WriteBoolean("spool", image.Spool);
         json.WriteString("offset", image.Offset);
         json.WriteString("size", image.Size);
         json.WriteBoolean("overlay", image.Overlay);
@@ -135,6 +136,7 @@ internal static class CliJson
                 ForceShare = root.GetProperty("force-share").GetBoolean(),
                 Locking = (LockingMode)root.GetProperty("locking").GetInt32(),
                 AllowExternal = root.GetProperty("allow-external").GetBoolean(),
+                Spool = root.GetProperty("spool").GetBoolean(),
                 Offset = root.GetProperty("offset").GetString(),
                 Size = root.GetProperty("size").GetString(),
                 Overlay = root.GetProperty("overlay").GetBoolean(),
