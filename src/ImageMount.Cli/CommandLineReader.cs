@@ -24,6 +24,7 @@ public static class CommandLineReader
         ("create", typeof(CreateArguments)),
         ("convert", typeof(ConvertArguments)),
         ("amend", typeof(AmendArguments)),
+        ("doctor", typeof(DoctorArguments)),
     ];
 
     /// <summary>The verb that the words begin with (else the default), and the words after it.</summary>

@@ -106,3 +106,17 @@ public sealed class ListArguments
     [Option("debug", HelpText = "Show details of errors.")]
     public bool Debug { get; set; }
 }
+
+/// <summary>`imgmount doctor`.</summary>
+[Verb("doctor", HelpText = "Show what this machine has of what imgmount can use.")]
+public sealed class DoctorArguments
+{
+    [Value(0, Hidden = true)]
+    public IEnumerable<string> Rest { get; set; } = [];
+
+    [Option("json", HelpText = "As JSON.")]
+    public bool Json { get; set; }
+
+    [Option("debug", HelpText = "Show details of errors.")]
+    public bool Debug { get; set; }
+}

@@ -8,23 +8,20 @@ namespace ImageMount.Protocols.Http;
 internal sealed class HttpDevice : BlockDevice, IWaitsForPeer
 {
     private const int SpoolChunk = 1 << 20;
-    private static readonly TimeSpan s_firstPause = TimeSpan.FromMilliseconds(100);
-    private static readonly TimeSpan s_longestPause = TimeSpan.FromSeconds(5);
 
     private readonly HttpFile _file;
-    private readonly LinkPolicy _policy;
     private readonly RemoteLink<HttpSession> _link;
+    private readonly Resender<HttpSession> _resender;
     private readonly RangeReader _reader;
-    private readonly CancellationTokenSource _noPauses = new();
 
     /// <summary>Not open yet.</summary>
     public HttpDevice(HttpFile file, HttpClientSettings settings, LinkPolicy policy, long readAhead)
     {
         _file = file;
-        _policy = policy;
         _link = new RemoteLink<HttpSession>(
             file.Origin.Peer, policy,
             token => HttpSession.ConnectAsync(settings, file, policy.Timeout, token), (_, _) => Task.CompletedTask);
+        _resender = new Resender<HttpSession>(_link, policy.Clock);
         _reader = new RangeReader(FetchAsync, () => Length, new RangeReaderOptions
         {
             BlockSize = 512 << 10,
@@ -45,11 +42,7 @@ internal sealed class HttpDevice : BlockDevice, IWaitsForPeer
         _reader.ReadAsync(offset, buffer, cancellationToken);
 
     /// <inheritdoc/>
-    public void StopWaiting(TimeSpan grace)
-    {
-        _link.StopWaiting(grace);
-        _noPauses.Cancel();
-    }
+    public void StopWaiting(TimeSpan grace) => _resender.StopWaiting(grace);
 
     /// <inheritdoc/>
     public override async ValueTask CloseAsync()
@@ -125,11 +118,11 @@ internal sealed class HttpDevice : BlockDevice, IWaitsForPeer
 
                 return;
             }
-            catch (HttpLossException e)
+            catch (LossException e)
             {
                 trouble = spool.Length > best ? new Trouble() : trouble;
                 best = Math.Max(best, spool.Length);
-                await GetOverAsync(e, lease, trouble, cancellationToken).ConfigureAwait(false);
+                await _resender.GetOverAsync(e, lease, trouble, cancellationToken).ConfigureAwait(false);
                 spool.Empty();
                 restart();
             }
@@ -137,68 +130,8 @@ internal sealed class HttpDevice : BlockDevice, IWaitsForPeer
     }
 
     /// <summary>The bytes from the server; lost requests are sent again.</summary>
-    private async ValueTask FetchAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
-    {
-        var trouble = new Trouble();
-        while (!buffer.IsEmpty)
-        {
-            _file.ThrowIfChanged();
-            LinkLease<HttpSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
-            _file.ThrowIfChanged();
-            try
-            {
-                int count = await lease.Session.ReadAsync(offset, buffer, cancellationToken).ConfigureAwait(false);
-                offset += count;
-                buffer = buffer[count..];
-                trouble = new Trouble();
-            }
-            catch (HttpLossException e)
-            {
-                await GetOverAsync(e, lease, trouble, cancellationToken).ConfigureAwait(false);
-            }
-        }
-    }
-
-    /// <summary>Whether and when a lost request may be sent again. One loss is the connection's, two are the server's.</summary>
-    private async Task GetOverAsync(
-        HttpLossException e, LinkLease<HttpSession> lease, Trouble trouble, CancellationToken cancellationToken)
-    {
-        if (!_link.MayRetry(ref trouble.Began))
-        {
-            throw _link.Lost(e.Reason);
-        }
-
-        trouble.Count++;
-        if (!e.IsAnswer && (trouble.Count > 1 || e.Reason.Kind == BlockErrorKind.TimedOut))
-        {
-            lease.Session.Abort(e.Reason);
-        }
-
-        if (!e.IsAnswer && trouble.Count == 1)
-        {
-            return;
-        }
-
-        TimeSpan pause = s_firstPause * Math.Pow(2, Math.Min(trouble.Count, 10));
-        pause = e.Pause > pause ? e.Pause.Value : pause;
-        pause = pause < s_longestPause ? pause : s_longestPause;
-        using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _noPauses.Token);
-        try
-        {
-            await Task.Delay(pause, _policy.Clock, both.Token).ConfigureAwait(false);
-        }
-        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
-        {
-            // The disk is being closed: one more try, and MayRetry ends it.
-            trouble.Count++;
-        }
-    }
-
-    /// <summary>How often and since when a request was lost, without getting any further.</summary>
-    private sealed class Trouble
-    {
-        public long Began;
-
-        public int Count;
-    }
+    private ValueTask FetchAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) =>
+        _resender.ReadAsync(
+            offset, buffer, static (session, at, part, token) => session.ReadAsync(at, part, token), _file.ThrowIfChanged,
+            cancellationToken);
 }

@@ -9,7 +9,7 @@ namespace ImageMount.Protocols.Http;
 /// </summary>
 /// <remarks>
 /// A request ends in one of three ways: bytes (maybe fewer than asked for), a BlockException (asking again would not help),
-/// or a <see cref="HttpLossException"/>. Redirections are followed when the session begins, and again when the place they
+/// or a <see cref="LossException"/>. Redirections are followed when the session begins, and again when the place they
 /// led to refuses (a signed address has expired, say); in between, requests go there directly.
 /// </remarks>
 internal sealed class HttpSession : IRemoteSession
@@ -84,7 +84,7 @@ internal sealed class HttpSession : IRemoteSession
     }
 
     /// <summary>Reads the first bytes of a range, at least one.</summary>
-    /// <exception cref="HttpLossException">Nothing was read; the request may be sent again.</exception>
+    /// <exception cref="LossException">Nothing was read; the request may be sent again.</exception>
     public async Task<int> ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
     {
         var part = new Part(offset, buffer);
@@ -164,10 +164,10 @@ internal sealed class HttpSession : IRemoteSession
 
     /// <summary>Runs a request in its turn, and sorts out how it failed.</summary>
     private async Task RunAsync(
-        Func<Limit, Task> request, Func<bool> hasResult, CancellationToken cancellationToken)
+        Func<ProgressLimit, Task> request, Func<bool> hasResult, CancellationToken cancellationToken)
     {
         Interlocked.Increment(ref _outstanding);
-        using var limit = new Limit(_timeout, cancellationToken, _abort.Token);
+        using var limit = new ProgressLimit(_timeout, cancellationToken, _abort.Token);
         bool hasSlot = false;
         try
         {
@@ -179,7 +179,7 @@ internal sealed class HttpSession : IRemoteSession
         {
             if (!hasResult())
             {
-                throw new HttpLossException(_ended.Task.IsCompletedSuccessfully ? await Ended.ConfigureAwait(false) : Silent());
+                throw new LossException(_ended.Task.IsCompletedSuccessfully ? await Ended.ConfigureAwait(false) : Silent());
             }
         }
         catch (Exception e) when (IsNetwork(e) && !cancellationToken.IsCancellationRequested)
@@ -188,7 +188,7 @@ internal sealed class HttpSession : IRemoteSession
             {
                 BlockException reason = _settings.Explain(e, Volatile.Read(ref _target));
                 throw reason.Kind is BlockErrorKind.InvalidData or BlockErrorKind.PermissionDenied
-                    ? reason : new HttpLossException(reason);
+                    ? reason : new LossException(reason);
             }
         }
         finally
@@ -210,7 +210,7 @@ internal sealed class HttpSession : IRemoteSession
         BlockErrorKind.TimedOut, $"{Volatile.Read(ref _target).Peer} did not answer for {_timeout.TotalSeconds:0.#} s");
 
     /// <summary>False: the same is to be asked once more.</summary>
-    private async Task<bool> TryReadAsync(Part part, int round, Limit limit)
+    private async Task<bool> TryReadAsync(Part part, int round, ProgressLimit limit)
     {
         HttpPlace place = Volatile.Read(ref _target);
         string? condition = _file.UsesIfRange ? _file.Version!.IfRange : null;
@@ -245,7 +245,7 @@ internal sealed class HttpSession : IRemoteSession
     private bool IsOutdated(HttpReply reply, HttpPlace place) =>
         reply.IsRedirect || (place != _file.Origin && reply.Status is 400 or 401 or 403 or 404 or 410);
 
-    private async Task ResolveAgainAsync(HttpPlace outdated, Limit limit)
+    private async Task ResolveAgainAsync(HttpPlace outdated, ProgressLimit limit)
     {
         await _resolving.WaitAsync(limit.Token).ConfigureAwait(false);
         try
@@ -262,7 +262,7 @@ internal sealed class HttpSession : IRemoteSession
     }
 
     /// <summary>Checks what a 206 says of itself, and takes its bytes.</summary>
-    private async Task TakeAsync(HttpResponseMessage response, HttpReply reply, Part part, Limit limit)
+    private async Task TakeAsync(HttpResponseMessage response, HttpReply reply, Part part, ProgressLimit limit)
     {
         (long first, long last, long? total) = reply.Range();
         if (_file.Version!.DifferenceTo(total, reply.Tag, reply.Modified) is { } why)
@@ -298,7 +298,7 @@ internal sealed class HttpSession : IRemoteSession
         }
     }
 
-    private async Task CopyAsync(HttpResponseMessage response, Action<long, ReadOnlyMemory<byte>> put, Limit limit)
+    private async Task CopyAsync(HttpResponseMessage response, Action<long, ReadOnlyMemory<byte>> put, ProgressLimit limit)
     {
         Stream body = await response.Content.ReadAsStreamAsync(limit.Token).ConfigureAwait(false);
         var buffer = new byte[256 << 10];
@@ -328,7 +328,7 @@ internal sealed class HttpSession : IRemoteSession
         }
 
         BlockException refusal = reply.IsRedirect ? reply.Invalid("redirects again and again") : reply.Refusal();
-        return reply.IsTemporary ? new HttpLossException(refusal) { IsAnswer = true, Pause = reply.RetryAfter } : refusal;
+        return reply.IsTemporary ? new LossException(refusal) { IsAnswer = true, Pause = reply.RetryAfter } : refusal;
     }
 
     /// <summary>For a server without parts.</summary>
@@ -339,7 +339,7 @@ internal sealed class HttpSession : IRemoteSession
     /// <summary><see cref="FindAsync"/> with all that can go wrong as BlockException.</summary>
     private async Task<HttpProbe> AskAsync(HttpPlace place, CancellationToken cancellationToken)
     {
-        using var limit = new Limit(_timeout, cancellationToken, _abort.Token);
+        using var limit = new ProgressLimit(_timeout, cancellationToken, _abort.Token);
         try
         {
             return await FindAsync(place, limit).ConfigureAwait(false);
@@ -358,7 +358,7 @@ internal sealed class HttpSession : IRemoteSession
     /// <summary>
     /// Follows redirections and asks for the first byte: unlike HEAD, that works everywhere, and shows whether parts are sent.
     /// </summary>
-    private async Task<HttpProbe> FindAsync(HttpPlace place, Limit limit)
+    private async Task<HttpProbe> FindAsync(HttpPlace place, ProgressLimit limit)
     {
         for (int i = 0; i <= MaxRedirects; i++)
         {
@@ -397,7 +397,7 @@ internal sealed class HttpSession : IRemoteSession
     private static HttpFileVersion Version(long? length, HttpReply reply) => new(length ?? -1, reply.Tag, reply.Modified);
 
     private async Task<HttpResponseMessage> SendAsync(
-        HttpPlace place, (long First, long Last)? range, string? condition, Limit limit)
+        HttpPlace place, (long First, long Last)? range, string? condition, ProgressLimit limit)
     {
         var request = new HttpRequestMessage(HttpMethod.Get, place.Uri);
         HttpRequestHeaders headers = request.Headers;
@@ -424,7 +424,7 @@ internal sealed class HttpSession : IRemoteSession
         return response;
     }
 
-    private void Moved(Limit limit)
+    private void Moved(ProgressLimit limit)
     {
         Interlocked.Increment(ref _progress);
         limit.Renew();
@@ -438,23 +438,5 @@ internal sealed class HttpSession : IRemoteSession
         public Memory<byte> Buffer { get; } = buffer;
 
         public int Done { get; set; }
-    }
-
-    /// <summary>Ends a request that makes no progress; begins to count when the request is sent.</summary>
-    private sealed class Limit(TimeSpan timeout, CancellationToken caller, CancellationToken session) : IDisposable
-    {
-        private readonly CancellationTokenSource _source = CancellationTokenSource.CreateLinkedTokenSource(caller, session);
-
-        public CancellationToken Token => _source.Token;
-
-        public void Renew()
-        {
-            if (timeout > TimeSpan.Zero)
-            {
-                _source.CancelAfter(timeout);
-            }
-        }
-
-        public void Dispose() => _source.Dispose();
     }
 }

@@ -409,15 +409,14 @@ internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPre
 
     private async Task WaitForEndAsync(NbdOutcome outcome, LinkLease<NbdSession> lease, bool mayRetry)
     {
-        if (outcome.Kind == NbdOutcomeKind.Lost && !lease.Session.Ended.IsCompleted)
-        {
-            // The server said that it is shutting down, or this connection's end is not told yet.
-            lease.Session.Abort(new BlockException(BlockErrorKind.IoError, $"{_connector.Peer} is shutting down"));
-        }
-
-        if (outcome.Kind != NbdOutcomeKind.Lost)
+        if (outcome.IsOk)
         {
             return; // Acknowledged by a session that does not count any more.
+        }
+
+        if (outcome.Kind == NbdOutcomeKind.ShuttingDown)
+        {
+            lease.Session.Abort(new BlockException(BlockErrorKind.IoError, $"{_connector.Peer} is shutting down"));
         }
 
         BlockException reason = await lease.Session.Ended.ConfigureAwait(false);

@@ -297,7 +297,7 @@ internal sealed class NbdReceiver(
     private static NbdOutcome OutcomeOf(uint error, string? text) => error switch
     {
         0 => default,
-        Errno.ESHUTDOWN => new NbdOutcome(NbdOutcomeKind.Lost),
+        Errno.ESHUTDOWN => new NbdOutcome(NbdOutcomeKind.ShuttingDown),
         _ => new NbdOutcome(NbdOutcomeKind.Refused, error, text),
     };
 }

@@ -15,6 +15,9 @@ internal enum NbdOutcomeKind
     /// <summary>The connection ended first; whether it was done is not known.</summary>
     Lost,
 
+    /// <summary>The server is about to end, and did not do it.</summary>
+    ShuttingDown,
+
     /// <summary>The caller has cancelled.</summary>
     Cancelled,
 }

@@ -109,10 +109,10 @@ internal static class NbdUri
     {
         if (options.Path is not null)
         {
-            return options.Host is null && options.Port is null && options.ServerType is not NbdServerType.Inet
+            return options.Path.Length > 0 && options.Host is null && options.Port is null && options.ServerType is not NbdServerType.Inet
                 ? RemoteAddress.Unix(options.Path)
                 : throw new BlockException(
-                    BlockErrorKind.InvalidArgument, "'path' is for a unix socket, 'host' and 'port' for TCP; not both");
+                    BlockErrorKind.InvalidArgument, "'path' names a unix socket, 'host' and 'port' are for TCP; one of them is needed, not both");
         }
 
         if (options.ServerType == NbdServerType.Unix)

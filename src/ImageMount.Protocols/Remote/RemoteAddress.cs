@@ -26,8 +26,8 @@ internal sealed record RemoteAddress
     /// <summary>A TCP address.</summary>
     public static RemoteAddress Tcp(string host, int port) => new() { Host = host, Port = port };
 
-    /// <summary>A unix socket.</summary>
-    public static RemoteAddress Unix(string path) => new() { SocketPath = path };
+    /// <summary>A unix socket. The path is made absolute, as the working directory changes before a reconnection.</summary>
+    public static RemoteAddress Unix(string path) => new() { SocketPath = Path.GetFullPath(path) };
 
     /// <summary>Connects; every address of a host is tried.</summary>
     /// <exception cref="BlockException">It cannot be reached.</exception>

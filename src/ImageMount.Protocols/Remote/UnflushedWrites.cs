@@ -90,7 +90,10 @@ internal sealed class UnflushedWrites : IDisposable
     /// <param name="generation">Of the session that answered.</param>
     /// <param name="kind">What was done.</param>
     /// <param name="data">What was written; empty for other kinds.</param>
-    /// <param name="isDurable">True when nothing need be remembered: forced to disk, or a server without flushes.</param>
+    /// <param name="isDurable">
+    /// True when it need not be written again: forced to disk, or a server without flushes. It is kept all the same where
+    /// it lies over something that is not durable.
+    /// </param>
     public bool TryAcknowledge(
         long ticket, int generation, ChangeKind kind, ReadOnlyMemory<byte> data, bool isDurable)
     {
@@ -105,6 +108,12 @@ internal sealed class UnflushedWrites : IDisposable
             }
 
             int index = IndexOf(ticket);
+            if (write is null && CoversUnflushed(_active[index].Offset, _active[index].Count))
+            {
+                // Or a replay of the older one would undo what is durable.
+                write = new UnflushedWrite(kind, data.Span);
+            }
+
             if (write is not null)
             {
                 write.Place(_active[index].Offset, _active[index].Count);
@@ -285,6 +294,19 @@ internal sealed class UnflushedWrites : IDisposable
     {
         _active.Add(new Active(++_lastTicket, offset, count, null));
         return _lastTicket;
+    }
+
+    private bool CoversUnflushed(long offset, long count)
+    {
+        foreach ((_, UnflushedWrite write) in _log)
+        {
+            if (write.Offset < offset + count && offset < write.Offset + write.Count)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private int IndexOf(long ticket)

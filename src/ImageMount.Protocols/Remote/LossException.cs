@@ -1,9 +1,9 @@
 using ImageMount.Core.Block;
 
-namespace ImageMount.Protocols.Http;
+namespace ImageMount.Protocols.Remote;
 
 /// <summary>A request that may succeed when it is sent again.</summary>
-internal sealed class HttpLossException(BlockException reason) : Exception(reason.Message, reason)
+internal sealed class LossException(BlockException reason) : Exception(reason.Message, reason)
 {
     /// <summary>What to tell when it is not sent again.</summary>
     public BlockException Reason { get; } = reason;
