@@ -24,6 +24,7 @@ using ImageMount.Formats.Vhdx;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
+using ImageMount.Protocols.Ftp;
 using ImageMount.Protocols.Http;
 using ImageMount.Protocols.Nbd;
 
@@ -63,6 +64,8 @@ public static class Drivers
 
         // Protocols.
         new FileDriver(),
+        new FtpDriver(),
+        new FtpsDriver(),
         new HttpDriver(),
         new HttpsDriver(),
         new NbdDriver(),
