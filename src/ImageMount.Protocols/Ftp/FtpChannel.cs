@@ -41,9 +41,9 @@ internal sealed class FtpChannel : IAsyncDisposable
 
     /// <summary>Connects, logs in, and looks at the file.</summary>
     public static async Task<FtpChannel> ConnectAsync(
-        FtpTarget target, FtpFile file, TimeProvider clock, ProgressLimit limit)
+        FtpTarget target, FtpFile file, int lane, TimeProvider clock, ProgressLimit limit)
     {
-        FtpControl control = await FtpControl.ConnectAsync(target, limit).ConfigureAwait(false);
+        FtpControl control = await FtpControl.ConnectAsync(target, lane, limit).ConfigureAwait(false);
         var channel = new FtpChannel(target, file, control, clock);
         try
         {
@@ -168,7 +168,7 @@ internal sealed class FtpChannel : IAsyncDisposable
 
         if (_target.Tls != FtpTlsMode.Off)
         {
-            _data = await _target.SecureAsync(socket, limit.Token).ConfigureAwait(false);
+            _data = await _control.SecureDataAsync(socket, limit).ConfigureAwait(false);
         }
 
         _position = offset;

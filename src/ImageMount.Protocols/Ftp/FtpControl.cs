@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using System.Net.Security;
 using System.Net.Sockets;
 using System.Text;
 using ImageMount.Core.Block;
@@ -18,6 +19,7 @@ internal sealed class FtpControl : IAsyncDisposable
 
     private readonly FtpTarget _target;
     private readonly IPAddress _server;
+    private readonly SslClientAuthenticationOptions? _tls;
     private readonly byte[] _buffer = new byte[4096];
     private readonly HashSet<string> _features = new(StringComparer.OrdinalIgnoreCase);
     private Stream _stream;
@@ -26,8 +28,9 @@ internal sealed class FtpControl : IAsyncDisposable
     private bool _usesPasv;
     private bool _isNew = true;
 
-    private FtpControl(FtpTarget target, NetworkStream stream)
+    private FtpControl(FtpTarget target, NetworkStream stream, int lane)
     {
+        _tls = target.MakeTlsOptions(lane);
         _target = target;
         _stream = stream;
         _server = ((IPEndPoint)stream.Socket.RemoteEndPoint!).Address;
@@ -40,11 +43,14 @@ internal sealed class FtpControl : IAsyncDisposable
     public bool CanRestart { get; private set; }
 
     /// <summary>Connects and logs in.</summary>
-    public static async Task<FtpControl> ConnectAsync(FtpTarget target, ProgressLimit limit)
+    /// <param name="target">The server.</param>
+    /// <param name="lane">Number of the channel; no two at once have the same.</param>
+    /// <param name="limit">Of the request.</param>
+    public static async Task<FtpControl> ConnectAsync(FtpTarget target, int lane, ProgressLimit limit)
     {
         limit.Renew();
         NetworkStream socket = await target.ConnectAsync(null, limit.Token).ConfigureAwait(false);
-        var control = new FtpControl(target, socket);
+        var control = new FtpControl(target, socket, lane);
         try
         {
             await control.GreetAsync(limit).ConfigureAwait(false);
@@ -125,6 +131,9 @@ internal sealed class FtpControl : IAsyncDisposable
         // The address in a reply to PASV is often wrong (behind NAT), and could point anywhere.
         return await _target.ConnectAsync(RemoteAddress.Tcp(_server.ToString(), port), limit.Token).ConfigureAwait(false);
     }
+
+    /// <summary>Makes a data connection secure, in the session of this connection.</summary>
+    public Task<Stream> SecureDataAsync(Stream data, ProgressLimit limit) => _target.SecureAsync(data, _tls!, limit.Token);
 
     /// <summary>Length and time of the file.</summary>
     public async Task<(long Length, string? Modified)> LookAsync(ProgressLimit limit)
@@ -225,7 +234,7 @@ internal sealed class FtpControl : IAsyncDisposable
     {
         if (_target.Tls == FtpTlsMode.Implicit)
         {
-            _stream = await _target.SecureAsync(_stream, limit.Token).ConfigureAwait(false);
+            _stream = await _target.SecureAsync(_stream, _tls!, limit.Token).ConfigureAwait(false);
         }
 
         FtpReply greeting = await ReadReplyAsync(limit).ConfigureAwait(false);
@@ -247,7 +256,7 @@ internal sealed class FtpControl : IAsyncDisposable
             }
 
             // Bytes that came before the handshake are not the server's, or not meant for now.
-            _stream = _at == _end ? await _target.SecureAsync(_stream, limit.Token).ConfigureAwait(false)
+            _stream = _at == _end ? await _target.SecureAsync(_stream, _tls!, limit.Token).ConfigureAwait(false)
                 : throw new BlockException(BlockErrorKind.InvalidData, $"{_target.Peer}: something was sent before TLS began");
         }
     }

@@ -49,7 +49,7 @@ internal sealed class FtpSession : IRemoteSession
         using var limit = new ProgressLimit(policy.Timeout, cancellationToken, session._abort.Token);
         try
         {
-            FtpChannel channel = await FtpChannel.ConnectAsync(target, file, policy.Clock, limit).ConfigureAwait(false);
+            FtpChannel channel = await FtpChannel.ConnectAsync(target, file, 0, policy.Clock, limit).ConfigureAwait(false);
             session._slots.Add(new Slot { Channel = channel });
             session.HasRange = channel.HasRange;
             return channel.CanRestart ? session : throw BlockException.Unsupported(
@@ -188,7 +188,7 @@ internal sealed class FtpSession : IRemoteSession
 
             if (slot is null)
             {
-                slot = new Slot();
+                slot = new Slot { Lane = Enumerable.Range(0, _slots.Count + 1).First(n => _slots.TrueForAll(s => s.Lane != n)) };
                 _slots.Add(slot);
             }
 
@@ -245,7 +245,7 @@ internal sealed class FtpSession : IRemoteSession
     {
         try
         {
-            slot.Channel = await FtpChannel.ConnectAsync(_target, _file, _policy.Clock, limit).ConfigureAwait(false);
+            slot.Channel = await FtpChannel.ConnectAsync(_target, _file, slot.Lane, _policy.Clock, limit).ConfigureAwait(false);
             Interlocked.Increment(ref _progress);
             return true;
         }
@@ -275,6 +275,9 @@ internal sealed class FtpSession : IRemoteSession
     {
         /// <summary>Belongs to whose turn it is.</summary>
         public FtpChannel? Channel;
+
+        /// <summary>Its number among those that there are.</summary>
+        public int Lane;
 
         public Task Tail = Task.CompletedTask;
 

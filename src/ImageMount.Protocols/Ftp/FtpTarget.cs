@@ -1,3 +1,4 @@
+using System.Net.Security;
 using System.Net.Sockets;
 using System.Security.Authentication;
 using ImageMount.Core.Block;
@@ -30,7 +31,6 @@ internal sealed class FtpTarget
         if (Tls != FtpTlsMode.Off)
         {
             _trust = new TlsTrust(options.SslVerify, options.CaCert, options.TlsCreds, parts.Host, secrets);
-            _trust.AllowResumptionByAddress();
         }
     }
 
@@ -80,13 +80,18 @@ internal sealed class FtpTarget
         }
     }
 
+    /// <summary>How the connections of a channel are made secure; null: they are not.</summary>
+    /// <param name="lane">Number of the channel.</param>
+    public SslClientAuthenticationOptions? MakeTlsOptions(int lane) => _trust?.MakeOptions(lane);
+
     /// <summary>Makes a connection secure. The stream that is returned owns the other.</summary>
-    public async Task<Stream> SecureAsync(Stream inner, CancellationToken cancellationToken)
+    public async Task<Stream> SecureAsync(
+        Stream inner, SslClientAuthenticationOptions options, CancellationToken cancellationToken)
     {
-        var stream = new System.Net.Security.SslStream(inner, leaveInnerStreamOpen: false);
+        var stream = new SslStream(inner, leaveInnerStreamOpen: false);
         try
         {
-            await stream.AuthenticateAsClientAsync(_trust!.Options, cancellationToken).ConfigureAwait(false);
+            await stream.AuthenticateAsClientAsync(options, cancellationToken).ConfigureAwait(false);
             return stream;
         }
         catch (AuthenticationException e)

@@ -15,7 +15,7 @@ namespace ImageMount.Protocols.Remote.Tls;
 internal sealed class TlsTrust
 {
     private readonly bool _verify;
-    private readonly string? _address;
+    private readonly string _host;
     private volatile string? _problem;
 
     /// <summary>Reads files.</summary>
@@ -56,26 +56,40 @@ internal sealed class TlsTrust
             Options.CertificateChainPolicy.CustomTrustStore.AddRange(ReadAuthorities(caCert));
         }
 
-        Options.RemoteCertificateValidationCallback = Validate;
-        if (IPAddress.TryParse(host, out _))
-        {
-            _address = host;
-        }
+        _host = host;
+        Options.RemoteCertificateValidationCallback = (_, certificate, chain, errors) => Validate(certificate, chain, errors);
     }
 
-    /// <summary>For connections; always the same object, because sessions are resumed only with that.</summary>
+    /// <summary>For connections to the host.</summary>
     public SslClientAuthenticationOptions Options { get; }
 
     /// <summary>
-    /// SslStream resumes sessions of named hosts only, and FTP servers insist on that for data connections: an address is
-    /// given a made-up name, and the certificate is compared with the address here.
+    /// For connections that are to resume each other's sessions and no others, as FTP servers insist on for the data
+    /// connections of a control connection. SslStream remembers sessions by the name of the host, and not at all for an
+    /// address: so these have made-up names, and the certificate is compared with the host here.
     /// </summary>
-    public void AllowResumptionByAddress()
+    /// <param name="lane">Number of the control connection; 0 keeps a host's real name.</param>
+    public SslClientAuthenticationOptions MakeOptions(int lane)
     {
-        if (_address is not null)
+        bool isReal = lane == 0 && !IPAddress.TryParse(_host, out _);
+        return new SslClientAuthenticationOptions
         {
-            Options.TargetHost = _address.Replace(':', '-').Replace('.', '-') + ".address.invalid";
-        }
+            TargetHost = isReal ? _host : $"lane{lane}.{_host.Replace(':', '-').Replace('.', '-')}.invalid",
+            EnabledSslProtocols = Options.EnabledSslProtocols,
+            ClientCertificates = Options.ClientCertificates,
+            CertificateChainPolicy = Options.CertificateChainPolicy,
+            CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
+            RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
+            {
+                if (!isReal && certificate is X509Certificate2 full)
+                {
+                    errors &= ~SslPolicyErrors.RemoteCertificateNameMismatch;
+                    errors |= full.MatchesHostname(_host) ? SslPolicyErrors.None : SslPolicyErrors.RemoteCertificateNameMismatch;
+                }
+
+                return Validate(certificate, chain, errors);
+            },
+        };
     }
 
     /// <summary>Why TLS could not be set up.</summary>
@@ -102,16 +116,8 @@ internal sealed class TlsTrust
             : throw new BlockException(BlockErrorKind.InvalidArgument, $"there is no certificate in {file}") { Expected = "PEM" };
     }
 
-    private bool Validate(object sender, X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors)
+    private bool Validate(X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors)
     {
-        // With a made-up name, what was found out about the name means nothing.
-        if (Options.TargetHost?.EndsWith(".address.invalid", StringComparison.Ordinal) == true
-            && certificate is X509Certificate2 full && (errors & ~SslPolicyErrors.RemoteCertificateChainErrors) != 0)
-        {
-            errors &= ~SslPolicyErrors.RemoteCertificateNameMismatch;
-            errors |= full.MatchesHostname(_address!) ? SslPolicyErrors.None : SslPolicyErrors.RemoteCertificateNameMismatch;
-        }
-
         if (errors == SslPolicyErrors.None || !_verify)
         {
             return true;
