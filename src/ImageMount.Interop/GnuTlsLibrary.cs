@@ -26,7 +26,7 @@ public static unsafe partial class GnuTlsLibrary
     /// <summary>True when the library is installed and could be loaded.</summary>
     public static bool IsAvailable => Loaded.Value;
 
-    // SAFETY of all below: pointers are used during the call only, except the transport pointer and the functions, which
+    // SAFETY: of all below: pointers are used during the call only, except the transport pointer and the functions, which
     // GnuTlsSession keeps alive as long as the session.
     [LibraryImport(FileName)]
     internal static partial int gnutls_init(out nint session, uint flags);

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using ImageMount.Mount.Tests.Support;
+using Microsoft.Win32.SafeHandles;
 
 namespace ImageMount.Mount.Tests;
 
@@ -47,8 +48,9 @@ public sealed class NbdTests
         using var box = new MountBox();
         using var server = new Server(box);
         MountedImage mount = box.Mount(server.Uri);
+        using SafeFileHandle held = File.OpenHandle(mount.Disk, FileMode.Open, FileAccess.ReadWrite);
         server.Signal(SigStop);
-        File.WriteAllBytes(mount.Disk, DiskContent.Make(seed: 6, 1 << 20));
+        RandomAccess.Write(held, DiskContent.Make(seed: 6, 1 << 20), 0); // into the page cache
         var watch = Stopwatch.StartNew();
         Processes.Signal(mount.ProcessId, Processes.SigTerm);
         Processes.WaitUntilEnded(mount.ProcessId);

@@ -44,10 +44,11 @@ internal static class DoctorCommand
                 "fusermount3", helper is not null, helper ?? "missing", "mounting as an ordinary user",
                 helper is null ? "install the package fuse3" : null) { IsEssential = !isRoot },
             Uring(),
+            Library(LibDeflate.FileName, LibDeflate.DebianPackage, LibDeflate.IsAvailable, "compressed images; faster, not needed"),
             Library(Bzip2Library.FileName, Bzip2Library.DebianPackage, Bzip2Library.IsAvailable, "dmg, bzip2"),
             Library(LzmaLibrary.FileName, LzmaLibrary.DebianPackage, LzmaLibrary.IsAvailable, "dmg, xz"),
             Library(ZstdLibrary.FileName, ZstdLibrary.DebianPackage, ZstdLibrary.IsAvailable, "qcow2, zstd"),
-            Library(GnuTlsLibrary.FileName, GnuTlsLibrary.DebianPackage, GnuTlsLibrary.IsAvailable, "nbd (TLS by pre-shared keys)"),
+            Library(GnuTlsLibrary.FileName, GnuTlsLibrary.DebianPackage, GnuTlsLibrary.IsAvailable, "nbd (pre-shared keys)"),
             Library("libssl.so.3", "libssl3", "nbd (TLS by certificates)"),
         ];
     }
@@ -85,7 +86,8 @@ internal static class DoctorCommand
         Library(file, package, System.Runtime.InteropServices.NativeLibrary.TryLoad(file, out _), use);
 
     private static Finding Library(string file, string package, bool isThere, string use) => new(
-        file, isThere, isThere ? "ok" : "missing", use, isThere ? null : $"install the package {package}") { Package = package };
+        file, isThere, isThere ? "ok" : "missing", use, isThere ? null : $"install the package {package}")
+    { Package = package };
 
     private static string? FindProgram(string name) =>
         (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Append("/usr/bin").Append("/bin")

@@ -74,6 +74,7 @@ internal sealed class NbdConnection
     public void Start() => _receiving = ReceiveAsync();
 
     /// <summary>Sends a request and waits for its answer. Only reads are cancelled once they are queued.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<NbdOutcome> RequestAsync(NbdRequest request, CancellationToken cancellationToken)
     {
         Interlocked.Increment(ref _outstanding);
@@ -273,8 +274,9 @@ internal sealed class NbdConnection
                 }
             }
         }
-        catch (Exception e) when (NetworkErrors.IsNetwork(e) || e is OperationCanceledException)
+        catch (Exception e)
         {
+            // Whatever it is, a bug of ours too: those who wait must hear of it.
             withPayload?.Sent();
             LeaveSender();
             End(NetworkErrors.Broken(e, _peer));
@@ -358,9 +360,9 @@ internal sealed class NbdConnection
         {
             reason = e;
         }
-        catch (Exception e) when (NetworkErrors.IsNetwork(e) || e is OperationCanceledException)
+        catch (Exception e)
         {
-            reason = NetworkErrors.Broken(e, _peer);
+            reason = NetworkErrors.Broken(e, _peer); // As above.
         }
 
         End(reason);

@@ -474,13 +474,26 @@ internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPre
             ChangeKind.Discard => (NbdCommand.Trim, NbdCommandFlags.None),
             _ => (NbdCommand.WriteZeroes, ZeroFlagsOf(change.Kind)),
         };
-        NbdOutcome outcome = await session.RequestAsync(
-            command, flags, change.Offset, change.Count, default, change.Data, CancellationToken.None).ConfigureAwait(false);
-        return outcome.Kind switch
+
+        // Zeroing may be slow; in steps it shows progress.
+        long step = change.Kind == ChangeKind.Data ? change.Count : SlowStep;
+        for (long done = 0; done < change.Count; done += step)
         {
-            NbdOutcomeKind.Ok => null,
-            NbdOutcomeKind.Refused => NbdErrors.Refused("cannot write", outcome.Error, outcome.Message, change.Offset),
-            _ => throw new BlockException(BlockErrorKind.IoError, "the connection broke again while writes were repeated"),
-        };
+            NbdOutcome outcome = await session.RequestAsync(
+                command, flags, change.Offset + done, Math.Min(step, change.Count - done), default, change.Data,
+                CancellationToken.None).ConfigureAwait(false);
+            if (outcome.Kind == NbdOutcomeKind.Refused)
+            {
+                return NbdErrors.Refused("cannot write", outcome.Error, outcome.Message, change.Offset + done);
+            }
+
+            if (!outcome.IsOk)
+            {
+                throw new BlockException(
+                    BlockErrorKind.IoError, "the connection broke again while writes were repeated");
+            }
+        }
+
+        return null;
     }
 }

@@ -115,6 +115,41 @@ public sealed class NbdRealServerTests : NbdTestBase
     }
 
     [SkippableFact]
+    public async Task A_server_on_tcp_is_reached_by_every_form_of_its_address()
+    {
+        byte[] content = MakeContent();
+        Keep(NbdServer.KitOnTcp(Dir, out int port, "file", Dir.Write("disk.raw", content)));
+        foreach (string uri in (string[])
+            [$"nbd://127.0.0.1:{port}/", $"nbd://localhost:{port}", $"nbd:127.0.0.1:{port}", $"nbd+tcp://127.0.0.1:{port}/"])
+        {
+            await using Graph graph = await OpenAsync(uri, writable: true);
+            await AssertContentAsync(graph.Root, content, uri);
+        }
+
+        BlockException e = await Assert.ThrowsAsync<BlockException>(() => OpenAsync("nbd://127.0.0.1:1/"));
+        Assert.Contains("nobody listens", e.Describe(), StringComparison.Ordinal);
+    }
+
+    [SkippableFact]
+    public async Task A_dirty_bitmap_shows_what_was_written()
+    {
+        Require.Tool("qemu-img");
+        string image = Dir.File("bitmap.qcow2");
+        Qemu.Img("create", "-q", "-f", "qcow2", image, "1M");
+        Qemu.Img("bitmap", "--add", "--enable", image, "b0");
+        Qemu.Io("qcow2", image, "write 128k 64k");
+        NbdServer server = Keep(NbdServer.Qemu(Dir, image, "-f", "qcow2", "-r", "-B", "b0"));
+        await using Graph graph = await OpenAsync(
+            server.Uri(), options: ("x-dirty-bitmap", "qemu:dirty-bitmap:b0"));
+        BlockExtent clean = await graph.Root.MapAsync(0, graph.Root.Length);
+        Assert.Equal((128L << 10, true), (clean.Length, clean.IsData));
+        BlockExtent dirty = await graph.Root.MapAsync(clean.Length, graph.Root.Length - clean.Length);
+        Assert.Equal((64L << 10, false, false), (dirty.Length, dirty.IsData, dirty.IsZero));
+        await AssertRefusedAsync(
+            BlockErrorKind.NotFound, "b1", () => OpenAsync(server.Uri(), options: ("x-dirty-bitmap", "qemu:dirty-bitmap:b1")));
+    }
+
+    [SkippableFact]
     public async Task Killed_and_started_again_during_writes_nothing_acknowledged_is_lost()
     {
         byte[] model = MakeContent();

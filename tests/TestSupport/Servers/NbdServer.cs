@@ -45,6 +45,21 @@ public sealed class NbdServer : IDisposable
             socket, () => Start(socket, pidFile, "nbdkit", ["-P", pidFile, "-U", socket, .. arguments]));
     }
 
+    /// <summary>nbdkit on a free TCP port of this host.</summary>
+    public static NbdServer KitOnTcp(TempDir dir, out int port, params string[] arguments)
+    {
+        string pidFile = Names(dir).PidFile;
+        using (var probe = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0))
+        {
+            probe.Start();
+            port = ((System.Net.IPEndPoint)probe.LocalEndpoint).Port;
+        }
+
+        string[] all =
+            ["-P", pidFile, "-i", "127.0.0.1", "-p", port.ToString(CultureInfo.InvariantCulture), .. arguments];
+        return new NbdServer("", () => Start(pidFile, pidFile, "nbdkit", all));
+    }
+
     /// <summary>nbd-server with exports of files.</summary>
     public static NbdServer Classic(TempDir dir, params (string Name, string File)[] exports)
     {
