@@ -24,6 +24,8 @@ using ImageMount.Formats.Vhdx;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
+using ImageMount.Protocols.Ftp;
+using ImageMount.Protocols.Http;
 using ImageMount.Protocols.Nbd;
 using ImageMount.Protocols.Ssh;
 using ImageMount.VirtualFat;
@@ -64,6 +66,10 @@ public static class Drivers
 
         // Protocols.
         new FileDriver(),
+        new FtpDriver(),
+        new FtpsDriver(),
+        new HttpDriver(),
+        new HttpsDriver(),
         new NbdDriver(),
         new SshDriver(),
         new VirtualFatDriver(),

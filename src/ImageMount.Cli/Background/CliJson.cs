@@ -100,6 +100,7 @@ internal static class CliJson
         json.WriteBoolean("force-share", image.ForceShare);
         json.WriteNumber("locking", (int)image.Locking);
         json.WriteBoolean("allow-external", image.AllowExternal);
+        json.WriteBoolean("spool", image.Spool);
         json.WriteString("offset", image.Offset);
         json.WriteString("size", image.Size);
         json.WriteString("fat-unsupported", image.FatUnsupported);
@@ -137,6 +138,7 @@ internal static class CliJson
                 ForceShare = root.GetProperty("force-share").GetBoolean(),
                 Locking = (LockingMode)root.GetProperty("locking").GetInt32(),
                 AllowExternal = root.GetProperty("allow-external").GetBoolean(),
+                Spool = root.GetProperty("spool").GetBoolean(),
                 Offset = root.GetProperty("offset").GetString(),
                 Size = root.GetProperty("size").GetString(),
                 FatUnsupported = root.GetProperty("fat-unsupported").GetString(),

@@ -17,6 +17,7 @@ public static class ImageOpening
             ForceShare = request.ForceShare,
             Locking = request.Locking,
             AllowExternal = request.AllowExternal,
+            Spool = request.Spool,
             Progress = progress,
         };
         try

@@ -10,6 +10,9 @@ public sealed record ImageRequest
     /// <summary>As the user wrote it.</summary>
     public required string Source { get; init; }
 
+    /// <summary><see cref="Source"/> without secrets: for messages, the log, and the notes about mounts.</summary>
+    public string Shown => Core.Graph.ShownSource.Of(Source);
+
     /// <summary><see cref="Source"/> is a list of options.</summary>
     public bool IsOptions { get; init; }
 
@@ -21,6 +24,9 @@ public sealed record ImageRequest
     public LockingMode Locking { get; init; }
 
     public bool AllowExternal { get; init; }
+
+    /// <summary>Files of servers that send no parts go to a temporary file first.</summary>
+    public bool Spool { get; init; }
 
     /// <summary>Window on the disk, as the user wrote it (with suffixes).</summary>
     public string? Offset { get; init; }

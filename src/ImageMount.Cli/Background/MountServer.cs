@@ -40,7 +40,7 @@ public sealed class MountServer
         var server = new MountServer(request, StateDirectory.Default, isForeground: true);
         return await server.RunAsync(
             () => Console.Error.WriteLine(
-                $"imgmount: {request.Image.Source} is mounted at {request.MountPoint}; Ctrl-C unmounts"))
+                $"imgmount: {request.Image.Shown} is mounted at {request.MountPoint}; Ctrl-C unmounts"))
             .ConfigureAwait(false);
     }
 
@@ -119,9 +119,9 @@ public sealed class MountServer
         WriteState(graph, place);
         WritePidFile();
         _warnings.AddRange(graph.Warnings);
-        _warnings.AddRange(mount.Tree.Partitions.Warnings.Select(w => $"{_request.Image.Source}: {w}"));
+        _warnings.AddRange(mount.Tree.Partitions.Warnings.Select(w => $"{_request.Image.Shown}: {w}"));
         _log.Debug(
-            $"{_request.Image.Source} is mounted at {place.Path}; {JitInfo.GetCompiledMethodCount()} methods "
+            $"{_request.Image.Shown} is mounted at {place.Path}; {JitInfo.GetCompiledMethodCount()} methods "
             + $"were compiled in {JitInfo.GetCompilationTime().TotalMilliseconds:0} ms");
         graph.WarningListener = message => _log.RequestWarning(message, null);
         _isReady = true;
@@ -158,7 +158,7 @@ public sealed class MountServer
         Uid = _request.Uid,
         Gid = _request.Gid,
         Mode = _request.Mode,
-        FsName = graph.Location ?? _request.Image.Source,
+        FsName = graph.Location ?? _request.Image.Shown,
         Time = graph.Location is { } path && File.Exists(path)
             ? File.GetLastWriteTimeUtc(path)
             : DateTimeOffset.UtcNow,
@@ -198,7 +198,7 @@ public sealed class MountServer
         }
         catch (Exception e)
         {
-            failure = Messages.Because($"{_request.Image.Source} could not be flushed and closed", e);
+            failure = Messages.Because($"{_request.Image.Shown} could not be flushed and closed", e);
             _log.Error(failure, e);
         }
 
@@ -220,7 +220,7 @@ public sealed class MountServer
         {
             Pid = Environment.ProcessId,
             StartTime = ServerProcess.StartTimeOf(Environment.ProcessId),
-            Source = _request.Image.Source,
+            Source = _request.Image.Shown,
             SourcePath = graph.Location is { } location && !location.Contains("://", StringComparison.Ordinal)
                 ? Path.GetFullPath(location) : null,
             MountPoint = place.Path,

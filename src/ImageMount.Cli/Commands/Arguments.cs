@@ -17,6 +17,7 @@ internal static class Arguments
         ForceShare = arguments.ForceShare,
         Locking = Choice(arguments.Locking, "locking", LockingMode.Auto),
         AllowExternal = arguments.AllowExternal,
+        Spool = arguments.Spool,
         Offset = arguments.Offset,
         Size = arguments.Size,
         FatUnsupported = arguments.FatUnsupported,

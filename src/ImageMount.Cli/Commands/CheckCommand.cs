@@ -35,7 +35,7 @@ internal static class CheckCommand
         if (json)
         {
             Console.Out.Write(Encoding.UTF8.GetString(
-                ReportJson.Make(writer => CheckJson.Write(writer, request.Source, image.Driver, report))));
+                ReportJson.Make(writer => CheckJson.Write(writer, request.Shown, image.Driver, report))));
         }
         else if (!arguments.Quiet)
         {

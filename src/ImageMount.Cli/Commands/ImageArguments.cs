@@ -24,6 +24,9 @@ public abstract class ImageArguments : ISecretArguments
     [Option("allow-external", HelpText = "The image may refer to files outside its own directory.")]
     public bool AllowExternal { get; set; }
 
+    [Option("spool", HelpText = "Files of servers that send no parts of them are read to a temporary file first.")]
+    public bool Spool { get; set; }
+
     [Option(
         "object", Separator = '\x1f', MetaValue = "secret,id=ID,file=FILE",
         HelpText = "A passphrase or key (or tls-creds-x509, tls-creds-psk) that options refer to by its id; may be given "

@@ -143,6 +143,7 @@ internal static class MountCommand
         "snapshot" => arguments.Snapshot = true,
         "force_share" => arguments.ForceShare = true,
         "allow_external" => arguments.AllowExternal = true,
+        "spool" => arguments.Spool = true,
         "debug" => arguments.Debug = true,
         "discard" => (arguments.Discard ??= "unmap").Length > 0,
         _ => false,

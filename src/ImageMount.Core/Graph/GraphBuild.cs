@@ -109,9 +109,10 @@ internal sealed class GraphBuild(DriverRegistry registry)
         NodeRequest request, NodeSettings settings, BlockDriver driver, CancellationToken cancellationToken)
     {
         object bound = Bind(request, driver);
-        string? location = driver.Locate(bound) ?? (request.Options.Get("filename") is { } file
-            ? References.AsPath(file) : null);
-        string name = settings.NodeName ?? request.Options.Get("filename") ?? location ?? driver.Name;
+        string? located = driver.Locate(bound); // Before the name as given, which may be a URL with a password.
+        string? file = request.Options.Get("filename");
+        string? location = located ?? (file is null ? null : References.AsPath(file));
+        string name = settings.NodeName ?? located ?? file ?? driver.Name;
         // By path before opening, because opening an image twice would first fail on our own lock; by what the device
         // knows afterwards, because hard links have no common path.
         string? place = PlaceOf(driver, location);

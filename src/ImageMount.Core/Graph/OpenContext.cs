@@ -39,6 +39,9 @@ public sealed record OpenFlags
     /// </summary>
     public IProgress<OpenProgress>? Progress { get; init; }
 
+    /// <summary>Files of servers that send no parts of them are read to a temporary file first.</summary>
+    public bool Spool { get; init; }
+
     /// <summary>Passphrases and keys that drivers may ask for; owned by whoever opens the graph.</summary>
     public Secrets.SecretStore Secrets { get; init; } = new();
 

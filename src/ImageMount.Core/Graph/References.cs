@@ -131,10 +131,11 @@ internal static class References
     /// <summary>A path that cannot be taken for a URI.</summary>
     public static string AsPath(string path) => SourceParser.SchemeOf(path) is null ? path : "./" + path;
 
-    /// <summary>A text for a message: control characters made visible, the end cut off.</summary>
+    /// <summary>A text for a message: without secrets, control characters made visible, the end cut off.</summary>
     public static string Shorten(string text)
     {
         const int Longest = 200;
+        text = ShownSource.Of(text);
         var shown = new StringBuilder();
         foreach (char c in text.AsSpan(0, Math.Min(text.Length, Longest)))
         {

@@ -13,6 +13,7 @@ public sealed class SecretStore : IDisposable
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Secret> _byId = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Secret> _asked = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (string User, Secret Password)> _logins = new(StringComparer.Ordinal);
     private readonly Dictionary<string, TlsCredentials> _tls = new(StringComparer.Ordinal);
 
     /// <summary>Used where an image names no secret; owned by the store.</summary>
@@ -164,6 +165,36 @@ public sealed class SecretStore : IDisposable
     }
 
     /// <summary>
+    /// Keeps the login of a server for other images of this run that lie on it; the store owns the password from here on.
+    /// The last one counts.
+    /// </summary>
+    /// <param name="origin">Protocol, host and port.</param>
+    /// <param name="user">Its name.</param>
+    /// <param name="password">Its password.</param>
+    public void RememberLogin(string origin, string user, Secret password)
+    {
+        lock (_lock)
+        {
+            if (_logins.Remove(origin, out (string User, Secret Password) old))
+            {
+                old.Password.Dispose();
+            }
+
+            _logins.Add(origin, (user, password));
+        }
+    }
+
+    /// <summary>The login that was kept for a server, if it is that of the user (null: of any).</summary>
+    public (string User, Secret Password)? FindLogin(string origin, string? user)
+    {
+        lock (_lock)
+        {
+            return _logins.TryGetValue(origin, out (string User, Secret Password) login)
+                && (user is null || user == login.User) ? login : null;
+        }
+    }
+
+    /// <summary>
     /// The passphrase for something: the secret of <paramref name="id"/> if one is named, else the default, else a
     /// person's answer, which is asked for once and then remembered.
     /// </summary>
@@ -235,13 +266,14 @@ public sealed class SecretStore : IDisposable
     {
         lock (_lock)
         {
-            foreach (Secret secret in _byId.Values.Concat(_asked.Values))
+            foreach (Secret secret in _byId.Values.Concat(_asked.Values).Concat(_logins.Values.Select(login => login.Password)))
             {
                 secret.Dispose();
             }
 
             _byId.Clear();
             _asked.Clear();
+            _logins.Clear();
             Default?.Dispose();
             Default = null;
         }

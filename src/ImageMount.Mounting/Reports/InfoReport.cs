@@ -28,6 +28,8 @@ public static class InfoReport
     public static async ValueTask<DeviceInfo> DescribeAsync(BlockNode node, CancellationToken cancellationToken)
     {
         DeviceInfo info = await node.DescribeAsync(cancellationToken).ConfigureAwait(false);
+        info.BackingFileName = Shown(info.BackingFileName);
+        info.FullBackingFileName = Shown(info.FullBackingFileName);
         BlockNode? file = Child(node, "file");
         for (int depth = 0; info.ActualSize is null && file is not null && depth < MaxChain; depth++)
         {
@@ -38,6 +40,9 @@ public static class InfoReport
 
         return info;
     }
+
+    /// <summary>Names that an image records may hold passwords.</summary>
+    private static string? Shown(string? name) => name is null ? null : Core.Graph.ShownSource.Of(name);
 
     /// <summary>Writes one ImageInfo object; <paramref name="more"/> may add keys at its end.</summary>
     public static void Write(Utf8JsonWriter json, DeviceInfo info, Action<Utf8JsonWriter>? more = null)

@@ -45,6 +45,7 @@ public sealed class StateTests
                 ForceShare = true,
                 Locking = LockingMode.Off,
                 AllowExternal = true,
+                Spool = true,
                 Offset = "1k",
                 Size = "2M",
                 Overlay = true,
