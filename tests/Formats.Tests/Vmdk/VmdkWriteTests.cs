@@ -227,7 +227,10 @@ public sealed class VmdkWriteTests
         byte[] content = VmdkImages.Content((2 << 20) + 4096, 6);
         var hand = new VmdkByHand
         {
-            Capacity = content.Length, GrainSize = 8 << 10, EntriesPerTable = 128, Content = content,
+            Capacity = content.Length,
+            GrainSize = 8 << 10,
+            EntriesPerTable = 128,
+            Content = content,
         };
         byte[] image = hand.Build();
         image[72] = 1; // Not closed.
