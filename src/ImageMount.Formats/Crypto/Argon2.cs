@@ -285,7 +285,8 @@ internal sealed class Argon2
             return;
         }
 
-        byte[] copy = data.ToArray();
+        byte[] copy = GC.AllocateUninitializedArray<byte>(data.Length, pinned: true);
+        data.CopyTo(copy);
         digest.BlockUpdate(copy, 0, copy.Length);
         CryptographicOperations.ZeroMemory(copy);
     }

@@ -1,6 +1,5 @@
 using System.Security.Cryptography;
 using Org.BouncyCastle.Crypto;
-using Org.BouncyCastle.Crypto.Parameters;
 
 namespace ImageMount.Formats.Crypto;
 
@@ -13,29 +12,31 @@ internal sealed class ArrayTransform : BlockTransform
 {
     private const int ScratchSize = 4096;
 
-    private readonly byte[] _key;
-    private readonly Func<byte[], bool, Worker> _make;
+    private readonly IWorkers _workers;
     private readonly Worker?[] _encrypt = new Worker?[16];
     private readonly Worker?[] _decrypt = new Worker?[16];
 
-    private ArrayTransform(ReadOnlySpan<byte> key, int blockSize, Func<byte[], bool, Worker> make)
+    private ArrayTransform(int blockSize, IWorkers workers)
     {
-        _key = GC.AllocateUninitializedArray<byte>(key.Length, pinned: true);
-        key.CopyTo(_key);
         BlockSize = blockSize;
-        _make = make;
+        _workers = workers;
+    }
+
+    /// <summary>The key, and how workers with it are made.</summary>
+    private interface IWorkers : IDisposable
+    {
+        Worker Make(bool encrypt);
     }
 
     /// <inheritdoc/>
     public override int BlockSize { get; }
 
     /// <summary>AES by the platform's library.</summary>
-    public static ArrayTransform OfPlatformAes(ReadOnlySpan<byte> key) =>
-        new(key, 16, static (k, encrypt) => new PlatformWorker(k, encrypt));
+    public static ArrayTransform OfPlatformAes(ReadOnlySpan<byte> key) => new(16, new PlatformWorkers(key));
 
     /// <summary>A cipher of BouncyCastle.</summary>
     public static ArrayTransform OfEngine(ReadOnlySpan<byte> key, int blockSize, Func<IBlockCipher> make) =>
-        new(key, blockSize, (k, encrypt) => new EngineWorker(make(), k, encrypt));
+        new(blockSize, new EngineWorkers(key, make));
 
     /// <inheritdoc/>
     public override void Encrypt(Span<byte> blocks) => Run(_encrypt, blocks, encrypt: true);
@@ -54,12 +55,12 @@ internal sealed class ArrayTransform : BlockTransform
             }
         }
 
-        CryptographicOperations.ZeroMemory(_key);
+        _workers.Dispose();
     }
 
     private void Run(Worker?[] pool, Span<byte> blocks, bool encrypt)
     {
-        Worker worker = Rent(pool) ?? _make(_key, encrypt);
+        Worker worker = Rent(pool) ?? _workers.Make(encrypt);
         while (!blocks.IsEmpty)
         {
             int count = Math.Min(blocks.Length, ScratchSize);
@@ -107,6 +108,21 @@ internal sealed class ArrayTransform : BlockTransform
         public virtual void Dispose() => CryptographicOperations.ZeroMemory(Scratch);
     }
 
+    private sealed class PlatformWorkers : IWorkers
+    {
+        private readonly byte[] _key;
+
+        public PlatformWorkers(ReadOnlySpan<byte> key)
+        {
+            _key = GC.AllocateUninitializedArray<byte>(key.Length, pinned: true);
+            key.CopyTo(_key);
+        }
+
+        public Worker Make(bool encrypt) => new PlatformWorker(_key, encrypt);
+
+        public void Dispose() => CryptographicOperations.ZeroMemory(_key);
+    }
+
     private sealed class PlatformWorker : Worker
     {
         private readonly Aes _aes = Aes.Create();
@@ -130,24 +146,36 @@ internal sealed class ArrayTransform : BlockTransform
         }
     }
 
-    private sealed class EngineWorker : Worker
+    private sealed class EngineWorkers(ReadOnlySpan<byte> key, Func<IBlockCipher> make) : IWorkers
     {
-        private readonly IBlockCipher _engine;
-        private readonly int _blockSize;
+        private readonly KeyedEngine _encrypt = new(make(), key, encrypt: true);
+        private readonly KeyedEngine _decrypt = new(make(), key, encrypt: false);
 
-        public EngineWorker(IBlockCipher engine, byte[] key, bool encrypt)
+        public Worker Make(bool encrypt) => new EngineWorker((encrypt ? _encrypt : _decrypt).Share());
+
+        public void Dispose()
         {
-            _engine = engine;
-            _blockSize = engine.GetBlockSize();
-            engine.Init(encrypt, new KeyParameter(key));
+            _encrypt.Dispose();
+            _decrypt.Dispose();
         }
+    }
+
+    private sealed class EngineWorker(IBlockCipher engine) : Worker
+    {
+        private readonly int _blockSize = engine.GetBlockSize();
 
         public override void Run(int count)
         {
             for (int at = 0; at < count; at += _blockSize)
             {
-                _engine.ProcessBlock(Scratch, at, Scratch, at);
+                engine.ProcessBlock(Scratch, at, Scratch, at);
             }
+        }
+
+        public override void Dispose()
+        {
+            KeyedEngine.WipeRegisters(engine);
+            base.Dispose();
         }
     }
 }

@@ -11,6 +11,10 @@ internal abstract class BlockTransform : IDisposable
     /// <summary>Bytes of a block: 8 or 16.</summary>
     public abstract int BlockSize { get; }
 
+    /// <summary>AES, with or without the processor's instructions for it; the key is copied.</summary>
+    public static BlockTransform OfAes(ReadOnlySpan<byte> key, bool accelerated) =>
+        accelerated ? new AesTransform(key) : ArrayTransform.OfPlatformAes(key);
+
     /// <summary>Encrypts whole blocks in place.</summary>
     public abstract void Encrypt(Span<byte> blocks);
 

@@ -3,8 +3,6 @@ using System.Security.Cryptography;
 using ImageMount.Core.Block;
 using Org.BouncyCastle.Crypto;
 using Org.BouncyCastle.Crypto.Digests;
-using Org.BouncyCastle.Crypto.Macs;
-using Org.BouncyCastle.Crypto.Parameters;
 
 namespace ImageMount.Formats.Crypto;
 
@@ -65,8 +63,9 @@ public sealed class Hash
         }
 
         IDigest digest = _other!();
-        byte[] copy = data.ToArray();
-        byte[] output = new byte[Size];
+        byte[] copy = GC.AllocateUninitializedArray<byte>(data.Length, pinned: true);
+        byte[] output = GC.AllocateUninitializedArray<byte>(Size, pinned: true);
+        data.CopyTo(copy);
         digest.BlockUpdate(copy, 0, copy.Length);
         digest.DoFinal(output, 0);
         output.CopyTo(result);
@@ -83,24 +82,20 @@ public sealed class Hash
             return;
         }
 
-        byte[] secret = passphrase.ToArray();
-        var mac = new HMac(_other!());
-        mac.Init(new KeyParameter(secret));
+        using var mac = new DigestMac(_other!, passphrase);
         var seed = new byte[salt.Length + 4];
         salt.CopyTo(seed);
-        var round = new byte[Size];
+        byte[] round = GC.AllocateUninitializedArray<byte>(Size, pinned: true);
         Span<byte> sum = stackalloc byte[MaxSize];
         sum = sum[..Size];
         for (int block = 1; !key.IsEmpty; block++)
         {
             BinaryPrimitives.WriteInt32BigEndian(seed.AsSpan(salt.Length), block);
-            mac.BlockUpdate(seed, 0, seed.Length);
-            mac.DoFinal(round, 0);
+            mac.Compute(seed, round);
             round.CopyTo(sum);
             for (int i = 1; i < iterations; i++)
             {
-                mac.BlockUpdate(round, 0, round.Length);
-                mac.DoFinal(round, 0);
+                mac.Compute(round, round);
                 for (int k = 0; k < round.Length; k++)
                 {
                     sum[k] ^= round[k];
@@ -114,6 +109,5 @@ public sealed class Hash
 
         sum.Clear();
         CryptographicOperations.ZeroMemory(round);
-        CryptographicOperations.ZeroMemory(secret);
     }
 }

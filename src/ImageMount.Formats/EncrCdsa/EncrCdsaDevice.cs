@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using System.Collections.Concurrent;
 using System.Numerics;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
@@ -7,6 +6,7 @@ using ImageMount.Core.Block;
 using ImageMount.Core.Info;
 using ImageMount.Core.Memory;
 using ImageMount.Core.Secrets;
+using ImageMount.Formats.Crypto;
 
 namespace ImageMount.Formats.EncrCdsa;
 
@@ -20,11 +20,10 @@ namespace ImageMount.Formats.EncrCdsa;
 internal sealed class EncrCdsaDevice : BlockDevice
 {
     private const int AesBlock = 16;
-    private const int MaxIdleCiphers = 16;
     private readonly BlockNode _file;
     private readonly EncrCdsaHeader _header;
     private readonly Secret _keys;
-    private readonly ConcurrentBag<Aes> _ciphers = [];
+    private readonly BlockTransform _cipher;
 
     /// <summary>Makes the device, which owns the keys.</summary>
     public EncrCdsaDevice(BlockNode file, EncrCdsaHeader header, Secret keys)
@@ -32,6 +31,7 @@ internal sealed class EncrCdsaDevice : BlockDevice
         _file = file;
         _header = header;
         _keys = keys;
+        _cipher = BlockTransform.OfAes(keys.Span[..header.KeySize], AesKeys.IsSupported);
         Children = [new BlockChild("file", file)];
         Limits = BlockLimits.Default with { RequestAlignment = header.ChunkSize, MaxTransfer = 1 << 20 };
     }
@@ -75,34 +75,15 @@ internal sealed class EncrCdsaDevice : BlockDevice
     /// <inheritdoc/>
     public override ValueTask CloseAsync()
     {
+        _cipher.Dispose();
         _keys.Dispose();
-        while (_ciphers.TryTake(out Aes? cipher))
-        {
-            cipher.Dispose();
-        }
-
         return default;
     }
 
     private void Decrypt(long offset, ReadOnlySpan<byte> encrypted, Span<byte> decrypted)
     {
-        Aes cipher = _ciphers.TryTake(out Aes? idle) ? idle : MakeCipher();
-        try
-        {
-            cipher.DecryptEcb(encrypted, decrypted, PaddingMode.None);
-        }
-        finally
-        {
-            if (_ciphers.Count < MaxIdleCiphers)
-            {
-                _ciphers.Add(cipher);
-            }
-            else
-            {
-                cipher.Dispose();
-            }
-        }
-
+        encrypted.CopyTo(decrypted);
+        _cipher.Decrypt(decrypted);
         Span<byte> vector = stackalloc byte[HMACSHA1.HashSizeInBytes];
         Span<byte> number = stackalloc byte[sizeof(uint)];
         uint chunk = (uint)(offset / _header.ChunkSize);
@@ -114,13 +95,6 @@ internal sealed class EncrCdsaDevice : BlockDevice
             Xor(decrypted.Slice(at, AesBlock), vector[..AesBlock]);
             Xor(decrypted.Slice(at + AesBlock, count - AesBlock), encrypted.Slice(at, count - AesBlock));
         }
-    }
-
-    private Aes MakeCipher()
-    {
-        var cipher = Aes.Create();
-        cipher.SetKey(_keys.Span[.._header.KeySize]);
-        return cipher;
     }
 
     private static void Xor(Span<byte> target, ReadOnlySpan<byte> with)

@@ -95,8 +95,8 @@ internal sealed class QcowDevice : MappedDevice, ICheckable
     /// <inheritdoc/>
     public override async ValueTask CloseAsync()
     {
-        await base.CloseAsync().ConfigureAwait(false);
         using PayloadCipher? cipher = Cipher; // The key goes, whatever else fails.
+        await base.CloseAsync().ConfigureAwait(false);
         if (_writer is not null)
         {
             await _writer.CloseAsync().ConfigureAwait(false);

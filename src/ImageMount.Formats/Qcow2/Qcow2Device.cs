@@ -124,8 +124,8 @@ public sealed class Qcow2Device : MappedDevice, ISnapshotSource, ICheckable, IAm
     /// <inheritdoc/>
     public override async ValueTask CloseAsync()
     {
-        await base.CloseAsync().ConfigureAwait(false);
         using Qcow2Encryption? encryption = _image.Encryption; // Keys go, whatever else fails.
+        await base.CloseAsync().ConfigureAwait(false);
         if (_writer is not { Session.HasBegun: true })
         {
             return;

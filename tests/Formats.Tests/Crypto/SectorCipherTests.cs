@@ -77,6 +77,12 @@ public sealed class SectorCipherTests
         TestPattern.AssertEqual(data, whole, 0, name);
     }
 
+    [Theory]
+    [InlineData("aes-xts-plain64:sha256", "aes-xts-plain64")]
+    [InlineData("serpent-ctr-plain:sha1", "serpent-ctr-plain")]
+    public void Hash_that_nothing_needs_is_passed_over(string name, string same) =>
+        Assert.Equal(CipherSpec.Parse(same), CipherSpec.Parse(name));
+
     // FIPS 197, appendix C: the key counts up from 0, the block from 0x00 in steps of 0x11.
     [Theory]
     [InlineData(16, "69c4e0d86a7b0430d8cdb78070b4c55a")]
@@ -197,6 +203,9 @@ public sealed class SectorCipherTests
     [InlineData("aes-gcm-random")]
     [InlineData("aes-cbc-benbi")]
     [InlineData("aes-cbc-essiv")]
+    [InlineData("aes-cbc-plain64:md4")]
+    [InlineData("aes-cbc-plain64:")]
+    [InlineData("aes-cbc-:sha256")]
     [InlineData("aes-cbc-essiv:md4")]
     [InlineData("cipher_null-ecb")]
     [InlineData("capi:xts(aes)-plain64")]
