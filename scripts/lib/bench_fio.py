@@ -28,9 +28,9 @@ class Fio:
         side = job["read"] if "read" in arguments[0] else job["write"]
         return side["bw_bytes"] if "--bs=1M" in arguments else side["iops"]
 
-    def fill(self, target):
+    def fill(self, target, more=()):
         """Reads everything once, so that what follows finds the page cache filled."""
-        self.call(target, ["--rw=read", "--bs=1M", "--direct=0", f"--size={self.size}"], 120)
+        self.call(target, ["--rw=read", "--bs=1M", "--direct=0", f"--size={self.size}", *more], 120)
 
     def sweep(self, target, kind, gib, operations):
         """OPERATIONS requests of 4 KiB, each in another 64 KiB cluster, in random order over the whole disk."""

@@ -24,6 +24,8 @@ public static class CommandLineReader
         ("create", typeof(CreateArguments)),
         ("convert", typeof(ConvertArguments)),
         ("amend", typeof(AmendArguments)),
+        ("doctor", typeof(DoctorArguments)),
+        ("commit", typeof(CommitArguments)),
     ];
 
     /// <summary>The verb that the words begin with (else the default), and the words after it.</summary>

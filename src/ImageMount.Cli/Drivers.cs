@@ -24,6 +24,8 @@ using ImageMount.Formats.Vhdx;
 using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
+using ImageMount.Protocols.Nbd;
+using ImageMount.VirtualFat;
 
 namespace ImageMount.Cli;
 
@@ -61,6 +63,8 @@ public static class Drivers
 
         // Protocols.
         new FileDriver(),
+        new NbdDriver(),
+        new VirtualFatDriver(),
 
         // Filters.
         new WindowDriver(),

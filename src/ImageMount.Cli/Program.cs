@@ -47,8 +47,10 @@ static async Task<int> RunAsync(string[] args)
     {
         "umount" => await UmountCommand.RunAsync(CommandLineReader.Parse<UmountArguments>(rest)).ConfigureAwait(false),
         "list" => ListCommand.Run(CommandLineReader.Parse<ListArguments>(rest)),
+        "doctor" => DoctorCommand.Run(CommandLineReader.Parse<DoctorArguments>(rest)),
         "info" => await InfoCommand.RunAsync(CommandLineReader.Parse<InfoArguments>(rest)).ConfigureAwait(false),
         "map" => await MapCommand.RunAsync(CommandLineReader.Parse<MapArguments>(rest)).ConfigureAwait(false),
+        "commit" => await CommitCommand.RunAsync(CommandLineReader.Parse<CommitArguments>(rest)).ConfigureAwait(false),
         "amend" => await AmendCommand.RunAsync(CommandLineReader.Parse<AmendArguments>(rest)).ConfigureAwait(false),
         "check" => await CheckCommand.RunAsync(CommandLineReader.Parse<CheckArguments>(rest)).ConfigureAwait(false),
         "create" => await CreateCommand.RunAsync(CommandLineReader.Parse<CreateArguments>(rest)).ConfigureAwait(false),

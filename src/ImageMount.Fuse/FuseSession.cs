@@ -83,6 +83,9 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
     /// what that threw.</summary>
     public Task WaitAsync(CancellationToken cancellationToken = default) => _ended.WaitAsync(cancellationToken);
 
+    /// <summary>Completes when the connection to the kernel has ended; requests may still be in flight then.</summary>
+    public Task Disconnected => _transport.Completion;
+
     /// <summary>Completes when every request taken from the kernel before this call has been answered.</summary>
     public Task DrainAsync(CancellationToken cancellationToken = default) => _server.DrainAsync(cancellationToken);
 

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Runtime.InteropServices.Marshalling;
 using Microsoft.Win32.SafeHandles;
 
 namespace ImageMount.Interop;
@@ -11,6 +12,7 @@ public readonly record struct StatInfo(
     public bool IsCharacterDevice => (Mode & 0xF000) == 0x2000;
     public bool IsDirectory => (Mode & 0xF000) == 0x4000;
     public bool IsBlockDevice => (Mode & 0xF000) == 0x6000;
+    public bool IsSymbolicLink => (Mode & 0xF000) == 0xA000;
     public bool IsRegular => (Mode & 0xF000) == 0x8000;
     public bool IsSocket => (Mode & 0xF000) == 0xC000;
 
@@ -35,6 +37,15 @@ public readonly record struct StatInfo(
 
     /// <summary>Alignment of offset and length for O_DIRECT, bytes; 0: no direct I/O on this file.</summary>
     public uint DirectOffsetAlignment { get; init; }
+
+    /// <summary>When the contents were last written, nanoseconds since 1970.</summary>
+    public long ModifiedNs { get; init; }
+
+    /// <summary>When the contents were last read, nanoseconds since 1970.</summary>
+    public long AccessedNs { get; init; }
+
+    /// <summary>When the file was made, nanoseconds since 1970; null where the file system does not know.</summary>
+    public long? CreatedNs { get; init; }
 }
 
 /// <summary>stat(2) by way of statx(2), whose structure is the same on every architecture.</summary>
@@ -45,7 +56,9 @@ public static unsafe partial class Stat
     private const int AT_EMPTY_PATH = 0x1000;
     private const int AT_STATX_FORCE_SYNC = 0x2000;
     private const uint STATX_BASIC_STATS = 0x7FF;
+    private const uint STATX_BTIME = 0x800;
     private const uint STATX_DIOALIGN = 0x2000;
+    private const int MaxName = 255;
 
     /// <summary>0 or -errno. Symlinks are followed unless <paramref name="noFollow"/>.</summary>
     public static int TryGet(string path, out StatInfo info, bool noFollow = false) =>
@@ -74,11 +87,43 @@ public static unsafe partial class Stat
         }
     }
 
+    /// <summary>
+    /// What has a name in an open folder, a link itself and not what it points to: 0 or -errno. The name is bytes,
+    /// because names on Linux need not be text.
+    /// </summary>
+    public static int TryGetAt(int directory, ReadOnlySpan<byte> name, out StatInfo info)
+    {
+        if (name.Length > MaxName)
+        {
+            info = default;
+            return -Errno.ENAMETOOLONG;
+        }
+
+        // SAFETY: one byte more than the longest name, so that there is a NUL at the end.
+        byte* path = stackalloc byte[MaxName + 1];
+        name.CopyTo(new Span<byte>(path, MaxName));
+        path[name.Length] = 0;
+        return TryGet(directory, path, AT_SYMLINK_NOFOLLOW, out info);
+    }
+
     private static int TryGet(int directory, string path, int flags, out StatInfo info)
+    {
+        byte* native = Utf8StringMarshaller.ConvertToUnmanaged(path);
+        try
+        {
+            return TryGet(directory, native, flags, out info);
+        }
+        finally
+        {
+            Utf8StringMarshaller.Free(native);
+        }
+    }
+
+    private static int TryGet(int directory, byte* path, int flags, out StatInfo info)
     {
         // SAFETY: struct statx has 256 bytes; its fields are read at the offsets of linux/stat.h.
         byte* raw = stackalloc byte[256];
-        while (NativeStatx(directory, path, flags, STATX_BASIC_STATS | STATX_DIOALIGN, raw) != 0)
+        while (NativeStatx(directory, path, flags, STATX_BASIC_STATS | STATX_BTIME | STATX_DIOALIGN, raw) != 0)
         {
             int errno = Marshal.GetLastPInvokeError();
             if (errno != Errno.EINTR)
@@ -98,10 +143,17 @@ public static unsafe partial class Stat
             KnowsDirect = (*(uint*)raw & STATX_DIOALIGN) != 0,
             DirectMemoryAlignment = *(uint*)(raw + 152),
             DirectOffsetAlignment = *(uint*)(raw + 156),
+            AccessedNs = ToNanoseconds(raw + 64),
+            CreatedNs = (*(uint*)raw & STATX_BTIME) != 0 ? ToNanoseconds(raw + 80) : null,
+            ModifiedNs = ToNanoseconds(raw + 112),
         };
         return 0;
     }
 
-    [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int NativeStatx(int directory, string path, int flags, uint mask, byte* result);
+    // struct statx_timestamp: seconds, and nanoseconds that are never negative. Beyond 1677 and 2262: the ends.
+    private static long ToNanoseconds(byte* time) =>
+        (long)Int128.Clamp((Int128)(*(long*)time) * 1_000_000_000 + *(uint*)(time + 8), long.MinValue, long.MaxValue);
+
+    [LibraryImport("libc", EntryPoint = "statx", SetLastError = true)]
+    private static partial int NativeStatx(int directory, byte* path, int flags, uint mask, byte* result);
 }

@@ -11,12 +11,21 @@ public static partial class SysOpen
     public const int O_CREAT = 0x40;
     public const int O_EXCL = 0x80;
     public const int O_NONBLOCK = 0x800;
+    public const int O_NOATIME = 0x40000;
     public const int O_CLOEXEC = 0x80000;
     public const int O_PATH = 0x200000;
 
     /// <summary>Bypass the page cache. One of the few flags that differ between architectures (asm/fcntl.h).</summary>
     public static int O_DIRECT { get; } =
         RuntimeInformation.ProcessArchitecture is Architecture.Arm64 or Architecture.Arm ? 0x10000 : 0x4000;
+
+    /// <summary>Fail unless it is a folder; another flag that differs.</summary>
+    public static int O_DIRECTORY { get; } =
+        RuntimeInformation.ProcessArchitecture is Architecture.Arm64 or Architecture.Arm ? 0x4000 : 0x10000;
+
+    /// <summary>Fail when the last part of the path is a symbolic link; another flag that differs.</summary>
+    public static int O_NOFOLLOW { get; } =
+        RuntimeInformation.ProcessArchitecture is Architecture.Arm64 or Architecture.Arm ? 0x8000 : 0x20000;
 
     /// <summary>The descriptor (O_CLOEXEC is added), or null and a positive errno. EINTR is retried.</summary>
     /// <param name="path">Path.</param>

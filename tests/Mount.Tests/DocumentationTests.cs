@@ -13,6 +13,7 @@ public sealed partial class DocumentationTests
     [InlineData("map")]
     [InlineData("check")]
     [InlineData("amend")]
+    [InlineData("commit")]
     [InlineData("list")]
     public void Every_option_of_a_command_is_in_the_manual(string verb)
     {
@@ -36,7 +37,7 @@ public sealed partial class DocumentationTests
             foreach (string word in match.Value.Split(' ', '`').Where(word => word.StartsWith("--", StringComparison.Ordinal)))
             {
                 string verb = match.Groups[1].Value;
-                string options = verb is "umount" or "info" or "map" or "check" or "amend" or "list"
+                string options = verb is "umount" or "info" or "map" or "check" or "amend" or "commit" or "list"
                     ? Tool.Run(Tool.Imgmount, verb, "--help") : help;
                 Assert.Contains(word, options, StringComparison.Ordinal);
             }

@@ -9,7 +9,7 @@ namespace ImageMount.TestSupport;
 public static class TestGraph
 {
     private static readonly string[] s_assemblies =
-        ["ImageMount.Formats", "ImageMount.Protocols", "ImageMount.Filters"];
+        ["ImageMount.Formats", "ImageMount.Protocols", "ImageMount.Filters", "ImageMount.VirtualFat"];
 
     /// <summary>All drivers.</summary>
     public static DriverRegistry Registry { get; } = new(FindDrivers());

@@ -82,6 +82,7 @@ public sealed class DriverTests
         Assembly[] assemblies =
         [
             typeof(RawDriver).Assembly, typeof(FileDriver).Assembly, Assembly.Load("ImageMount.Filters"),
+            Assembly.Load("ImageMount.VirtualFat"),
         ];
         List<BlockDriver> drivers =
         [

@@ -40,6 +40,7 @@ internal static class CliJson
         }
 
         json.WriteEndObject();
+        WriteTls(json, request.Secrets);
         if (request.Secrets.Default is { } passphrase)
         {
             json.WriteBase64String("passphrase", passphrase.Span);
@@ -48,6 +49,46 @@ internal static class CliJson
         json.WriteEndObject();
         json.Flush();
         return buffer;
+    }
+
+    private static void WriteTls(Utf8JsonWriter json, SecretStore secrets)
+    {
+        json.WriteStartArray("tls");
+        foreach (TlsCredentials credentials in secrets.AllTls)
+        {
+            var x509 = credentials as TlsX509Credentials;
+            var psk = credentials as TlsPskCredentials;
+            json.WriteStartObject();
+            json.WriteBoolean("psk", psk is not null);
+            json.WriteString("id", credentials.Id);
+            json.WriteString("dir", credentials.Directory);
+            json.WriteBoolean("verify-peer", x509?.VerifyPeer ?? true);
+            json.WriteString("passwordid", x509?.PasswordId);
+            json.WriteString("username", psk?.UserName);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static TlsCredentials ReadTls(JsonElement item)
+    {
+        string id = item.GetProperty("id").GetString()!;
+        string? folder = item.GetProperty("dir").GetString();
+        return item.GetProperty("psk").GetBoolean()
+            ? new TlsPskCredentials
+            {
+                Id = id,
+                Directory = folder,
+                UserName = item.GetProperty("username").GetString()!,
+            }
+            : new TlsX509Credentials
+            {
+                Id = id,
+                Directory = folder,
+                VerifyPeer = item.GetProperty("verify-peer").GetBoolean(),
+                PasswordId = item.GetProperty("passwordid").GetString(),
+            };
     }
 
     private static void WriteRequest(Utf8JsonWriter json, MountRequest request)
@@ -61,6 +102,8 @@ internal static class CliJson
         json.WriteBoolean("allow-external", image.AllowExternal);
         json.WriteString("offset", image.Offset);
         json.WriteString("size", image.Size);
+        json.WriteString("fat-unsupported", image.FatUnsupported);
+        json.WriteBoolean("fat-refresh", image.FatRefresh);
         json.WriteBoolean("overlay", image.Overlay);
         json.WriteString("mountpoint", request.MountPoint);
         json.WriteBoolean("read-only", request.ReadOnly);
@@ -96,6 +139,8 @@ internal static class CliJson
                 AllowExternal = root.GetProperty("allow-external").GetBoolean(),
                 Offset = root.GetProperty("offset").GetString(),
                 Size = root.GetProperty("size").GetString(),
+                FatUnsupported = root.GetProperty("fat-unsupported").GetString(),
+                FatRefresh = root.GetProperty("fat-refresh").GetBoolean(),
                 Overlay = root.GetProperty("overlay").GetBoolean(),
             },
             MountPoint = root.GetProperty("mountpoint").GetString()!,
@@ -123,6 +168,11 @@ internal static class CliJson
         foreach (JsonProperty secret in root.GetProperty("secrets").EnumerateObject())
         {
             store.Add(secret.Name, ReadSecret(secret.Value));
+        }
+
+        foreach (JsonElement credentials in root.GetProperty("tls").EnumerateArray())
+        {
+            store.AddTls(ReadTls(credentials));
         }
 
         foreach (JsonProperty answer in root.GetProperty("answers").EnumerateObject())

@@ -42,6 +42,13 @@ public static class ImageOpening
             image.Set("driver", request.Format);
         }
 
+        if (request.FatUnsupported is not null || request.FatRefresh)
+        {
+            OptionMap folder = FindFolder(image);
+            SetIfGiven(folder, "unsupported", request.FatUnsupported);
+            SetIfGiven(folder, "refresh", request.FatRefresh ? "on" : null);
+        }
+
         if (request.Offset is not null || request.Size is not null)
         {
             image = SourceParser.Wrap(image, "window");
@@ -50,6 +57,23 @@ public static class ImageOpening
         }
 
         return request.Overlay ? SourceParser.Wrap(image, "overlay") : image;
+    }
+
+    /// <summary>The options of the folder that is shown as a FAT disk; a mistake of the user when there is none.</summary>
+    private static OptionMap FindFolder(OptionMap image)
+    {
+        OptionMap? at = image;
+        while (at is not null && at.Get("driver") != "vvfat")
+        {
+            at = at.GetMap("file");
+        }
+
+        return at ?? throw new Core.Block.BlockException(
+            Core.Block.BlockErrorKind.InvalidArgument,
+            "--fat-unsupported and --fat-refresh are for folders shown as disks")
+        {
+            Expected = "fat:DIR, or driver=vvfat",
+        };
     }
 
     private static void SetIfGiven(OptionMap map, string key, string? value)

@@ -27,6 +27,12 @@ public sealed record ImageRequest
 
     public string? Size { get; init; }
 
+    /// <summary>What becomes of files that FAT cannot hold, as the user wrote it; for folders only.</summary>
+    public string? FatUnsupported { get; init; }
+
+    /// <summary>A folder is scanned again between openings.</summary>
+    public bool FatRefresh { get; init; }
+
     /// <summary>Writes go to a temporary overlay.</summary>
     public bool Overlay { get; init; }
 }

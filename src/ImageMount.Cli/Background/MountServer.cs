@@ -115,7 +115,7 @@ public sealed class MountServer
             throw Explain(e);
         }
 
-        using var stop = new StopSignals(mount, _log);
+        using var stop = new StopSignals(mount, graph, _log);
         WriteState(graph, place);
         WritePidFile();
         _warnings.AddRange(graph.Warnings);
@@ -123,6 +123,7 @@ public sealed class MountServer
         _log.Debug(
             $"{_request.Image.Source} is mounted at {place.Path}; {JitInfo.GetCompiledMethodCount()} methods "
             + $"were compiled in {JitInfo.GetCompilationTime().TotalMilliseconds:0} ms");
+        graph.WarningListener = message => _log.RequestWarning(message, null);
         _isReady = true;
         ready();
         string? failure = await ServeAsync(mount, graph, stop.MustEnd).ConfigureAwait(false);
@@ -174,6 +175,7 @@ public sealed class MountServer
         string? failure = null;
         try
         {
+            _ = StopWaitingAsync(mount, graph);
             Task gone = mount.WaitAsync();
             if (await Task.WhenAny(gone, mustEnd).ConfigureAwait(false) == gone)
             {
@@ -203,6 +205,15 @@ public sealed class MountServer
         return failure;
     }
 
+    /// <summary>
+    /// When nobody can ask for anything any more, requests in flight must not wait for a server that does not answer.
+    /// </summary>
+    private static async Task StopWaitingAsync(FuseMount mount, Graph graph)
+    {
+        await Task.WhenAny(mount.Session.Disconnected).ConfigureAwait(false);
+        graph.StopWaiting(StopSignals.PatienceWithPeers);
+    }
+
     private void WriteState(Graph graph, MountPlace place)
     {
         _state = new MountState
@@ -210,7 +221,8 @@ public sealed class MountServer
             Pid = Environment.ProcessId,
             StartTime = ServerProcess.StartTimeOf(Environment.ProcessId),
             Source = _request.Image.Source,
-            SourcePath = graph.Location is { } location ? Path.GetFullPath(location) : null,
+            SourcePath = graph.Location is { } location && !location.Contains("://", StringComparison.Ordinal)
+                ? Path.GetFullPath(location) : null,
             MountPoint = place.Path,
             Format = graph.Image.Driver,
             ReadOnly = !graph.Root.CanWrite,

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using ImageMount.Cli.Output;
+using ImageMount.Core.Graph;
 using ImageMount.Fuse.Mount;
 using ImageMount.Interop;
 using ImageMount.Mounting.Fuse;
@@ -18,15 +19,20 @@ internal sealed class StopSignals : IDisposable
     // An umount(8) that came first needs a moment to reach us; a lazy one may take forever.
     private static readonly TimeSpan Grace = TimeSpan.FromSeconds(2);
 
+    /// <summary>How long a server may make no progress while the mount is being ended.</summary>
+    public static readonly TimeSpan PatienceWithPeers = TimeSpan.FromSeconds(3);
+
     private readonly FuseMount _mount;
+    private readonly Graph _graph;
     private readonly MountLog _log;
     private readonly PosixSignalRegistration[] _registrations;
     private readonly TaskCompletionSource _mustEnd = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _count;
 
-    public StopSignals(FuseMount mount, MountLog log)
+    public StopSignals(FuseMount mount, Graph graph, MountLog log)
     {
         _mount = mount;
+        _graph = graph;
         _log = log;
         PosixSignal[] signals = [PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGHUP];
         _registrations = [.. signals.Select(s => PosixSignalRegistration.Create(s, Handle))];
@@ -48,6 +54,7 @@ internal sealed class StopSignals : IDisposable
     private void Handle(PosixSignalContext context)
     {
         context.Cancel = true;
+        _graph.StopWaiting(PatienceWithPeers);
         switch (Interlocked.Increment(ref _count))
         {
             case 1:

@@ -19,6 +19,7 @@ internal static class Arguments
         AllowExternal = arguments.AllowExternal,
         Offset = arguments.Offset,
         Size = arguments.Size,
+        FatUnsupported = arguments.FatUnsupported,
     };
 
     /// <summary>A word that must be there.</summary>

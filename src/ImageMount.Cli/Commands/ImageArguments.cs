@@ -26,7 +26,8 @@ public abstract class ImageArguments : ISecretArguments
 
     [Option(
         "object", Separator = '\x1f', MetaValue = "secret,id=ID,file=FILE",
-        HelpText = "A passphrase or key that options refer to by its id; may be given several times.")]
+        HelpText = "A passphrase or key (or tls-creds-x509, tls-creds-psk) that options refer to by its id; may be given "
+            + "several times.")]
     public IEnumerable<string> Objects { get; set; } = [];
 
     [Option(
@@ -39,6 +40,11 @@ public abstract class ImageArguments : ISecretArguments
 
     [Option("size", MetaValue = "BYTES", HelpText = "Length of the disk from there on.")]
     public string? Size { get; set; }
+
+    [Option(
+        "fat-unsupported", MetaValue = "skip|fail|rename",
+        HelpText = "For fat:DIR: what becomes of files and names that FAT cannot hold (default: skip).")]
+    public string? FatUnsupported { get; set; }
 
     [Option("debug", HelpText = "Show details of errors; log more.")]
     public bool Debug { get; set; }

@@ -29,6 +29,11 @@ public sealed class MountArguments : ImageArguments
     [Option("growable", HelpText = "Writing past the end makes the disk larger.")]
     public bool Growable { get; set; }
 
+    [Option(
+        "fat-refresh",
+        HelpText = "For fat:DIR: scan the folder again when the disk is opened and nobody else has it open.")]
+    public bool FatRefresh { get; set; }
+
     [Option("allow-other", HelpText = "Other users may look in; default mode 644 instead of 600.")]
     public bool AllowOther { get; set; }
 

@@ -65,7 +65,11 @@ internal static class MountCommand
 
     private static MountRequest Request(MountArguments arguments)
     {
-        ImageRequest image = Arguments.Image(arguments, "mount") with { Overlay = arguments.Snapshot };
+        ImageRequest image = Arguments.Image(arguments, "mount") with
+        {
+            Overlay = arguments.Snapshot,
+            FatRefresh = arguments.FatRefresh,
+        };
         string mountPoint = arguments.MountPoint is null && MistypedVerb(arguments) is { } verb
             ? throw new UsageException($"there is no command '{arguments.Source}'", $"Did you mean '{verb}'?")
             : Arguments.Required(arguments.MountPoint, "MOUNTPOINT", "mount");

@@ -93,9 +93,37 @@ public sealed class AmendArguments : ImageArguments
     public bool Force { get; set; }
 }
 
+/// <summary>`imgmount commit MOUNTPOINT|JOURNAL`.</summary>
+[Verb("commit", HelpText = "Apply what was written to the disk of a folder (fat:rw:DIR) to the folder now.")]
+public sealed class CommitArguments
+{
+    [Value(0, MetaName = "MOUNTPOINT", HelpText = "Where it is mounted, or the journal that an earlier mount kept.")]
+    public string? Place { get; set; }
+
+    [Value(1, Hidden = true)]
+    public IEnumerable<string> Rest { get; set; } = [];
+
+    [Option("debug", HelpText = "Show details of errors.")]
+    public bool Debug { get; set; }
+}
+
 /// <summary>`imgmount list`.</summary>
 [Verb("list", HelpText = "Show what is mounted.")]
 public sealed class ListArguments
+{
+    [Value(0, Hidden = true)]
+    public IEnumerable<string> Rest { get; set; } = [];
+
+    [Option("json", HelpText = "As JSON.")]
+    public bool Json { get; set; }
+
+    [Option("debug", HelpText = "Show details of errors.")]
+    public bool Debug { get; set; }
+}
+
+/// <summary>`imgmount doctor`.</summary>
+[Verb("doctor", HelpText = "Show what this machine has of what imgmount can use.")]
+public sealed class DoctorArguments
 {
     [Value(0, Hidden = true)]
     public IEnumerable<string> Rest { get; set; } = [];

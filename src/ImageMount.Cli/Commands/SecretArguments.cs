@@ -96,11 +96,18 @@ internal static class SecretArguments
 
     private static void AddObject(SecretStore store, string text)
     {
+        if (TlsArguments.TryRead(text) is { } credentials)
+        {
+            store.AddTls(credentials);
+            return;
+        }
+
         if (!text.StartsWith(Type, StringComparison.Ordinal))
         {
             string found = text.Split(',', '=')[0];
             throw new UsageException(
-                $"--object does not know the type '{found}'", "It takes: secret,id=ID,file=FILE.");
+                $"--object does not know the type '{found}'", "It takes: secret,id=ID,file=FILE; "
+                + "tls-creds-x509,id=ID,endpoint=client,dir=DIR; tls-creds-psk,id=ID,endpoint=client,dir=DIR,username=USER.");
         }
 
         var o = OptionBinder.Bind<SecretObject>(OptionSyntax.ParsePairs(text[Type.Length..]), "--object secret");

@@ -59,6 +59,13 @@ public abstract class BlockDriver
     public virtual bool IsWrapper => false;
 
     /// <summary>
+    /// Protocols: true when what it shows is a disk by its nature, made by this program from other things: it is not
+    /// probed for an image format unless one is named, because the bytes are somebody else's files, which must not be
+    /// taken for an image.
+    /// </summary>
+    public virtual bool ShowsPlainDisk => false;
+
+    /// <summary>
     /// Protocols: path or URI of the bytes, without secrets: what messages call the node, and what relative references
     /// of an image stored there start from. Null: the option "filename" if there is one, else the driver's name.
     /// </summary>

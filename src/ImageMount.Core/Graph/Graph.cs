@@ -37,6 +37,15 @@ public sealed class Graph : IAsyncDisposable
     /// <summary>What is not an error, but should be told, once each.</summary>
     public IReadOnlyList<string> Warnings => _build.Warnings();
 
+    /// <summary>
+    /// Hears of what is added to <see cref="Warnings"/> from now on, while the image is in use; from any thread.
+    /// </summary>
+    public Action<string>? WarningListener
+    {
+        get => _build.Listener;
+        set => _build.Listener = value;
+    }
+
     /// <summary>Path or URI of the image's own file, without secrets; null when it has none.</summary>
     public string? Location => _root.Location;
 
@@ -121,6 +130,18 @@ public sealed class Graph : IAsyncDisposable
         }
 
         failure?.Throw();
+    }
+
+    /// <summary>
+    /// The graph is about to be closed: requests that wait for a server which makes no progress fail after
+    /// <paramref name="grace"/>, so that nothing holds up the end (<see cref="IWaitsForPeer"/>).
+    /// </summary>
+    public void StopWaiting(TimeSpan grace)
+    {
+        foreach (BlockNode node in Nodes)
+        {
+            (node.Device as IWaitsForPeer)?.StopWaiting(grace);
+        }
     }
 
     /// <inheritdoc/>

@@ -10,6 +10,7 @@ namespace ImageMount.Core.Graph;
 /// </summary>
 internal sealed class GraphBuild(DriverRegistry registry)
 {
+    private const int MaxWarnings = 10_000;
     private readonly SourceParser _parser = new(registry);
     private readonly List<OpenedNode> _nodes = [];
     private readonly List<string> _warnings = [];
@@ -27,15 +28,22 @@ internal sealed class GraphBuild(DriverRegistry registry)
         }
     }
 
+    /// <summary>Hears of warnings from now on; those before are in <see cref="Warnings"/>.</summary>
+    public Action<string>? Listener { get; set; }
+
     public void Warn(string message)
     {
         lock (_warnings)
         {
-            if (!_warnings.Contains(message))
+            if (_warnings.Count >= MaxWarnings || _warnings.Contains(message))
             {
-                _warnings.Add(message);
+                return;
             }
+
+            _warnings.Add(message);
         }
+
+        Listener?.Invoke(message);
     }
 
     /// <summary>Opens a node and all below it. When that fails, everything it opened is closed again.</summary>
@@ -130,7 +138,11 @@ internal sealed class GraphBuild(DriverRegistry registry)
         string name = settings.NodeName ?? frame.File.Node.Name;
         if (request.Flags.Writable && (driver.WritesFile || driver.IsWrapper) && !frame.File.Node.CanWrite)
         {
-            Warn($"{name}: what it is stored in can only be read, so it is opened for reading only");
+            if (!frame.File.Driver.ShowsPlainDisk)
+            {
+                Warn($"{name}: what it is stored in can only be read, so it is opened for reading only");
+            }
+
             request = request with { Flags = request.Flags with { Writable = false } };
         }
 
@@ -256,6 +268,11 @@ internal sealed class GraphBuild(DriverRegistry registry)
             || frame.File!.Driver is { Kind: not DriverKind.Protocol, IsWrapper: false }))
         {
             return named;
+        }
+
+        if (frame.File!.Driver.ShowsPlainDisk)
+        {
+            return named ?? registry.Get("raw");
         }
 
         while (true)

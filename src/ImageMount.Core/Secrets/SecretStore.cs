@@ -13,6 +13,7 @@ public sealed class SecretStore : IDisposable
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Secret> _byId = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Secret> _asked = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, TlsCredentials> _tls = new(StringComparer.Ordinal);
 
     /// <summary>Used where an image names no secret; owned by the store.</summary>
     public Secret? Default { get; set; }
@@ -112,6 +113,52 @@ public sealed class SecretStore : IDisposable
             throw new BlockException(BlockErrorKind.InvalidArgument, $"there is no secret '{id}'")
             {
                 Hint = nearest is null ? $"Give it with --object secret,id={id},file=…" : $"Did you mean '{nearest}'?",
+            };
+        }
+    }
+
+    /// <summary>Credentials for TLS, in alphabetical order of their ids; they hold no secrets themselves.</summary>
+    public IReadOnlyList<TlsCredentials> AllTls
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return [.. _tls.Values.OrderBy(credentials => credentials.Id, StringComparer.Ordinal)];
+            }
+        }
+    }
+
+    /// <summary>Keeps credentials for TLS under their id.</summary>
+    public void AddTls(TlsCredentials credentials)
+    {
+        lock (_lock)
+        {
+            if (credentials.Id.Length == 0 || _byId.ContainsKey(credentials.Id) || !_tls.TryAdd(credentials.Id, credentials))
+            {
+                throw new BlockException(
+                    BlockErrorKind.InvalidArgument,
+                    credentials.Id.Length == 0
+                        ? "TLS credentials need an id" : $"there are two objects with the id '{credentials.Id}'");
+            }
+        }
+    }
+
+    /// <summary>The TLS credentials of an id; an unknown one is an InvalidArgument that names the nearest.</summary>
+    public TlsCredentials GetTls(string id)
+    {
+        lock (_lock)
+        {
+            if (_tls.TryGetValue(id, out TlsCredentials? credentials))
+            {
+                return credentials;
+            }
+
+            string? nearest = NearestName.Find(id, _tls.Keys);
+            throw new BlockException(BlockErrorKind.InvalidArgument, $"there are no TLS credentials '{id}'")
+            {
+                Hint = nearest is null
+                    ? $"Give them with --object tls-creds-x509,id={id},endpoint=client,dir=…" : $"Did you mean '{nearest}'?",
             };
         }
     }

@@ -38,8 +38,8 @@ public sealed class QcowDriver : BlockDriver<QcowOptions>
         QcowHeader header = await QcowHeader.ReadAsync(file, cancellationToken).ConfigureAwait(false);
         BlockNode? backing = header.BackingFile is null && !context.HasChildOptions("backing")
             ? null
-            : await context.OpenChildAsync("backing", header.BackingFile, null, writable: false, cancellationToken)
-                .ConfigureAwait(false);
+            : await ReferredFile.OpenAsync(
+                context, "backing", header.BackingFile, null, writable: false, cancellationToken).ConfigureAwait(false);
         var encoding = new QcowMap(header.Geometry);
         RootTable l1 = await RootTable.ReadAsync(
             file, header.L1Offset, header.L1Entries, encoding.Order, cancellationToken).ConfigureAwait(false);

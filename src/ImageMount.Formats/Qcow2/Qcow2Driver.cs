@@ -88,8 +88,8 @@ public sealed class Qcow2Driver : BlockDriver<Qcow2Options>
             throw BlockException.Invalid("the image uses an external data file but does not name it");
         }
 
-        return await context.OpenChildAsync("data-file", header.DataFile, "raw", writable, cancellationToken)
-            .ConfigureAwait(false)
+        return await ReferredFile.OpenAsync(
+            context, "data-file", header.DataFile, "raw", writable, cancellationToken).ConfigureAwait(false)
             ?? throw new BlockException(BlockErrorKind.InvalidArgument, "the image needs its data file");
     }
 
@@ -106,8 +106,8 @@ public sealed class Qcow2Driver : BlockDriver<Qcow2Options>
             return MissingParent.Create(header.BackingFile!);
         }
 
-        return await context.OpenChildAsync(
-            "backing", header.BackingFile, header.BackingFormat, writable: false, cancellationToken)
+        return await ReferredFile.OpenAsync(
+            context, "backing", header.BackingFile, header.BackingFormat, writable: false, cancellationToken)
             .ConfigureAwait(false);
     }
 }

@@ -35,8 +35,8 @@ public sealed class QedDriver : BlockDriver<QedOptions>
         bool writable = context.Flags.Writable;
         BlockNode? backing = header.BackingFile is null && !context.HasChildOptions("backing")
             ? null
-            : await context.OpenChildAsync(
-                "backing", header.BackingFile, header.BackingFormat, writable: false, cancellationToken)
+            : await ReferredFile.OpenAsync(
+                context, "backing", header.BackingFile, header.BackingFormat, writable: false, cancellationToken)
                 .ConfigureAwait(false);
 
         // No more of the table than the disk needs: with large clusters most of it describes nothing.

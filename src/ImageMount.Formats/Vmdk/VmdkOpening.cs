@@ -186,7 +186,8 @@ internal sealed class VmdkOpening(OpenContext context, long tableCacheBytes, str
     private async ValueTask<BlockNode> OpenFileAsync(string name, bool writable, CancellationToken cancellationToken)
     {
         string role = $"extents.{_children.Count}";
-        BlockNode node = await context.OpenExtentAsync(role, name, writable, cancellationToken).ConfigureAwait(false)
+        BlockNode node = await ReferredFile.OpenExtentAsync(context, role, name, writable, cancellationToken)
+            .ConfigureAwait(false)
             ?? throw new BlockException(BlockErrorKind.InvalidArgument, $"the disk cannot do without its {role}");
         if (writable && context.Flags.Writable && !node.CanWrite)
         {

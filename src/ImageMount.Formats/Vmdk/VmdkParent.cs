@@ -1,6 +1,7 @@
 using System.Globalization;
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
+using ImageMount.Formats.Mapped;
 
 namespace ImageMount.Formats.Vmdk;
 
@@ -10,9 +11,6 @@ namespace ImageMount.Formats.Vmdk;
 /// </summary>
 internal static class VmdkParent
 {
-    private const string Hint =
-        "Name the parent: backing.file.filename=…; or leave it out on purpose: backing= (what is missing reads as zeroes).";
-
     /// <summary>The parent that a descriptor names, or null when there is none or the user wants none.</summary>
     public static async ValueTask<BlockNode?> OpenAsync(
         OpenContext context, VmdkDescriptor descriptor, CancellationToken cancellationToken)
@@ -66,7 +64,7 @@ internal static class VmdkParent
                     BlockErrorKind.InvalidArgument,
                     "this extent holds only what changed, and does not say since what: open its descriptor instead")
                 {
-                    Hint = Hint,
+                    Hint = ReferredFile.Hint("backing"),
                 };
             }
 
@@ -86,22 +84,7 @@ internal static class VmdkParent
         return null;
     }
 
-    private static async ValueTask<BlockNode?> OpenNamedAsync(
-        OpenContext context, string? name, CancellationToken cancellationToken)
-    {
-        try
-        {
-            return await context.OpenChildAsync("backing", name, name is null ? null : "vmdk", false, cancellationToken)
-                .ConfigureAwait(false);
-        }
-        catch (BlockException e) when (e.Kind == BlockErrorKind.NotFound && !context.HasChildOptions("backing"))
-        {
-            throw new BlockException(
-                BlockErrorKind.NotFound, $"the parent of the disk is missing ({e.Describe()})", e)
-            {
-                Found = name,
-                Hint = Hint,
-            };
-        }
-    }
+    private static ValueTask<BlockNode?> OpenNamedAsync(
+        OpenContext context, string? name, CancellationToken cancellationToken) =>
+        ReferredFile.OpenAsync(context, "backing", name, name is null ? null : "vmdk", writable: false, cancellationToken);
 }

@@ -64,7 +64,8 @@ internal static class VpcParent
             }
         }
 
-        throw first!;
+        throw first is { Kind: BlockErrorKind.NotFound, InnerException: not BlockException }
+            ? ReferredFile.Missing(context, "backing", places[0], first) : first!;
     }
 
     /// <summary>When the parent was last changed as far as can be told, seconds since 2000.</summary>

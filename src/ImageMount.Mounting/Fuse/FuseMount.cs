@@ -43,7 +43,11 @@ public sealed class FuseMount
     public static async Task<FuseMount> MountAsync(
         Graph graph, string mountPoint, FuseMountOptions options, CancellationToken cancellationToken = default)
     {
-        options = options with { ReadOnly = options.ReadOnly || !graph.Root.CanWrite };
+        options = options with
+        {
+            ReadOnly = options.ReadOnly || !graph.Root.CanWrite,
+            BeforeFirstOpen = options.BeforeFirstOpen ?? RefreshOf(graph, options.Warning),
+        };
         bool isFile = MountPoint.Check(mountPoint, options.AllowNonEmpty).IsFile;
         FuseMount? mount = null;
         MountTree tree = await MountTree.CreateAsync(
@@ -59,6 +63,7 @@ public sealed class FuseMount
                     ("info.json", () => mount!.InfoAsync()),
                     ("map.json", () => MapReport.JsonAsync(graph.Root, 0, graph.Root.Length)),
                     ("stats.json", () => mount!.StatsAsync()),
+                    .. CommitReports(graph),
                 ],
             },
             cancellationToken).ConfigureAwait(false);
@@ -82,6 +87,37 @@ public sealed class FuseMount
     /// From now on every request fails, so that the graph can be closed although the connection stands.
     /// </summary>
     public void CutOff() => _fileSystem.CutOff();
+
+    /// <summary>What looks again at what the devices show, where the user wants that; else null.</summary>
+    private static Func<ValueTask>? RefreshOf(Graph graph, Action<string, Exception?>? warning)
+    {
+        IRefreshable[] devices =
+            [.. graph.Nodes.Select(node => node.Device).OfType<IRefreshable>().Where(device => device.WantsRefresh)];
+        return devices.Length == 0 ? null : RefreshAllAsync;
+
+        async ValueTask RefreshAllAsync()
+        {
+            foreach (IRefreshable device in devices)
+            {
+                try
+                {
+                    await device.RefreshAsync(CancellationToken.None).ConfigureAwait(false);
+                }
+                catch (BlockException e)
+                {
+                    warning?.Invoke("looking again failed; what is shown is what was there before", e);
+                }
+            }
+        }
+    }
+
+    /// <summary>A report of how far what was written is in its place, where the disk stands for something else.</summary>
+    private static IEnumerable<(string Name, Func<IAsyncEnumerable<ReadOnlyMemory<byte>>> Content)> CommitReports(
+        Graph graph) =>
+        graph.Root.CanWrite && graph.Nodes.Select(node => node.Device).OfType<Core.Info.ICommittable>().FirstOrDefault()
+            is { } device
+            ? [(CommitJson.FileName, () => CommitJson.ReportAsync(device))]
+            : [];
 
     /// <summary>
     /// With delayed writes the kernel itself owns the size of a file, from the moment it first hears of it; and of a

@@ -46,6 +46,12 @@ public sealed record FuseMountOptions
     /// <summary>Worker threads; 0: by the number of processors.</summary>
     public int Workers { get; init; }
 
+    /// <summary>
+    /// Called before a disk file is opened while none is open, and everything that the kernel caches of them is dropped
+    /// afterwards; null: nothing of that.
+    /// </summary>
+    public Func<ValueTask>? BeforeFirstOpen { get; init; }
+
     /// <summary>Hears of failures that no caller can be told of.</summary>
     public Action<string, Exception?>? Warning { get; init; }
 

@@ -15,11 +15,17 @@ internal sealed class FuseOpenFiles
     private readonly Coherence _coherence;
     private readonly Action<string, Exception?>? _warning;
     private readonly Lock _backingLock = new();
+    private readonly MountTree _tree;
+    private readonly Func<ValueTask>? _beforeFirstOpen;
+    private readonly SemaphoreSlim _oneOpening = new(1, 1);
+    private int _openDisks;
     private int _backingId;
 
     public FuseOpenFiles(MountTree tree, FuseMountOptions options)
     {
+        _tree = tree;
         _warning = options.Warning;
+        _beforeFirstOpen = options.BeforeFirstOpen;
         WantsPassthrough = CanPassThrough(tree.Disk, options);
         _coherence = new Coherence(
             new CoherenceRules(
@@ -47,6 +53,33 @@ internal sealed class FuseOpenFiles
     /// <summary>Opens a disk file.</summary>
     public async ValueTask<FuseResult<FuseOpenReply>> OpenAsync(DiskFile file, bool reads, bool writes)
     {
+        if (_beforeFirstOpen is null)
+        {
+            return await OpenNowAsync(file, reads, writes).ConfigureAwait(false);
+        }
+
+        await _oneOpening.WaitAsync().ConfigureAwait(false);
+        try
+        {
+            if (Volatile.Read(ref _openDisks) == 0)
+            {
+                // Not on this thread, which serves requests: what is called may take long, or may come back to us.
+                await Task.Factory.StartNew(
+                    () => _beforeFirstOpen().AsTask(), CancellationToken.None, TaskCreationOptions.LongRunning,
+                    TaskScheduler.Default).Unwrap().ConfigureAwait(false);
+                await InvalidateAsync(_tree.DiskFiles, _tree.Disk).ConfigureAwait(false);
+            }
+
+            return await OpenNowAsync(file, reads, writes).ConfigureAwait(false);
+        }
+        finally
+        {
+            _oneOpening.Release();
+        }
+    }
+
+    private async ValueTask<FuseResult<FuseOpenReply>> OpenNowAsync(DiskFile file, bool reads, bool writes)
+    {
         OpenPlan plan = _coherence.Open(file, reads, writes);
         try
         {
@@ -65,6 +98,7 @@ internal sealed class FuseOpenFiles
             throw;
         }
 
+        Interlocked.Increment(ref _openDisks);
         ulong handle = _handles.Add(new OpenFile { Disk = file, Caching = plan.Caching, Writes = writes });
         return plan.Caching switch
         {
@@ -96,6 +130,7 @@ internal sealed class FuseOpenFiles
         }
 
         _coherence.Close(file, open.Caching, open.Writes);
+        Interlocked.Decrement(ref _openDisks);
         if (!open.Writes)
         {
             return null;

@@ -100,5 +100,26 @@ public sealed class CrashDeviceTests
         Assert.Equal(_device.ToArray(), File.ReadAllBytes(dir.File("x")));
     }
 
+    [Fact]
+    public async Task Flush_of_a_file_makes_nothing_durable_in_another()
+    {
+        var files = new CrashFiles([("a", new byte[512]), ("b", new byte[512])]);
+        BlockNode[] nodes = [.. files.Devices.Select(device => new BlockNode(device.Name, "test", device))];
+        byte[] written = TestPattern.Make(512, 0, 3);
+        await nodes[0].WriteAsync(0, written);
+        await nodes[1].WriteAsync(0, written);
+        await nodes[1].FlushAsync();
+        Assert.Equal(3, files.OperationCount);
+        Assert.Equal(["a: write 0x0+0x200", "b: write 0x0+0x200", "b: flush"], files.Log.Select(change => $"{change}"));
+        Assert.Equal([new byte[512], written], Left(3, CrashPolicy.DropAll));
+        Assert.Equal([new byte[512], new byte[512]], Left(2, CrashPolicy.DropAll));
+        Assert.Equal([written, new byte[512]], Left(1, CrashPolicy.KeepAll));
+        await nodes[0].FlushAsync();
+        Assert.Equal([written, written], Left(4, CrashPolicy.DropAll));
+
+        byte[][] Left(int cut, CrashPolicy policy) =>
+            [.. files.Devices.Select(device => device.Recover(cut, policy).ToArray())];
+    }
+
     private byte[] Mixture(int cut, int seed) => _device.Recover(cut, CrashPolicy.Seeded, seed).ToArray();
 }

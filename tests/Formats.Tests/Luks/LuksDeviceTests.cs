@@ -43,6 +43,7 @@ public sealed class LuksDeviceTests
     [SkippableTheory]
     [InlineData(Small, 1)]
     [InlineData(LuksImages.Cheap, 2)]
+    [InlineData("version=2,sector-size=4096," + LuksImages.CheapArgon, 3)]
     public async Task Power_cut_at_any_change_leaves_sectors_old_or_new(string options, int seed)
     {
         byte[] content = TestPattern.Make(64 << 10, 0, seed);

@@ -103,7 +103,8 @@ public sealed class ParallelsBundleTests
         Assert.Equal(kind, e.Kind);
     }
 
-    private static Contents Make(TempDir dir)
+    /// <summary>Writes a bundle of three layers; returns what each holds.</summary>
+    internal static Contents Make(TempDir dir)
     {
         byte[] disk = TestPattern.Make(Size, 0, 1);
         disk.AsSpan(2 * Cluster, Cluster).Clear();
@@ -164,7 +165,7 @@ public sealed class ParallelsBundleTests
     private static string Image(Guid id, string type, string file) =>
         $"<Image><GUID>{id:B}</GUID><Type>{type}</Type><File>{file}</File></Image>";
 
-    private sealed record Contents
+    internal sealed record Contents
     {
         public byte[] Base { get; init; } = [];
 

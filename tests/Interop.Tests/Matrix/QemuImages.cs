@@ -212,7 +212,7 @@ public static class QemuImages
         return path;
     }
 
-    private static string[] MakePatterns(Scratch scratch, Random random)
+    internal static string[] MakePatterns(Scratch scratch, Random random)
     {
         string[] files = new string[Patterns];
         for (int i = 0; i < files.Length; i++)
@@ -230,7 +230,7 @@ public static class QemuImages
     /// qemu-io commands for islands of mixed runs, cluster by cluster in random order. <paramref name="skip"/> of five
     /// clusters are left as they are.
     /// </summary>
-    private static List<string> Writes(
+    internal static List<string> Writes(
         Random random, int cluster, long length, IReadOnlyList<(long Start, long End)> islands, string[] patterns,
         bool mayCompress, int skip = 1)
     {

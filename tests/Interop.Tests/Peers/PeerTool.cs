@@ -40,18 +40,25 @@ public static class PeerTool
     public static PeerResult TryImg(params string[] arguments) => Run("qemu-img", arguments, null);
 
     /// <summary>Runs qemu-io commands, in order, on one image in one process.</summary>
-    public static string Io(string image, string format, IEnumerable<string> commands)
+    public static string Io(string image, string format, IEnumerable<string> commands) =>
+        Io(["-f", format, image], commands);
+
+    /// <summary>The same on an image that is given as qemu-io's arguments: one that needs a secret.</summary>
+    public static string Io(string[] source, IEnumerable<string> commands)
     {
-        PeerResult result = TryIo(image, format, commands);
+        PeerResult result = TryIo(source, commands);
         Assert.True(
             result.ExitCode == 0 && !result.Output.Contains("failed", StringComparison.Ordinal),
-            $"qemu-io {image}: {result}");
+            $"qemu-io {string.Join(' ', source)}: {result}");
         return result.Output;
     }
 
     /// <summary>Runs qemu-io commands and gives what it answered; it exits with 1 when one of them failed.</summary>
     public static PeerResult TryIo(string image, string format, IEnumerable<string> commands) =>
-        Run("qemu-io", ["-t", "unsafe", "-f", format, image], string.Join('\n', commands) + "\nquit\n");
+        TryIo(["-f", format, image], commands);
+
+    private static PeerResult TryIo(string[] source, IEnumerable<string> commands) =>
+        Run("qemu-io", ["-t", "unsafe", .. source], string.Join('\n', commands) + "\nquit\n");
 
     private static bool IsInstalled(string tool) =>
         (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(dir => File.Exists(Path.Combine(dir, tool)));

@@ -16,8 +16,9 @@ public enum CrashPolicy
 }
 
 /// <summary>
-/// One change that reached the simulated file: sectors in their new versions, a new length, or a flush.
+/// One change that reached a simulated file: sectors in their new versions, a new length, or a flush.
 /// </summary>
+/// <param name="File">The file.</param>
 /// <param name="Operation">Write, Zero, Discard, Flush or Resize.</param>
 /// <param name="Offset">First byte.</param>
 /// <param name="Count">Bytes; the new length for a resize.</param>
@@ -25,37 +26,46 @@ public enum CrashPolicy
 /// <param name="Sectors">Whole new sectors.</param>
 /// <param name="NewLength">Length of the file afterwards.</param>
 public sealed record CrashOperation(
-    TestOperation Operation, long Offset, long Count, long FirstSector, byte[][] Sectors, long NewLength)
+    CrashDevice File, TestOperation Operation, long Offset, long Count, long FirstSector, byte[][] Sectors,
+    long NewLength)
 {
     /// <inheritdoc/>
-    public override string ToString() => Operation == TestOperation.Flush
-        ? "flush" : $"{Operation.ToString().ToLowerInvariant()} 0x{Offset:x}+0x{Count:x}";
+    public override string ToString() => File.Name + (Operation == TestOperation.Flush
+        ? ": flush" : $": {Operation.ToString().ToLowerInvariant()} 0x{Offset:x}+0x{Count:x}");
 }
 
 /// <summary>
 /// A simulated file that forgets: what was written since the last flush may, after a crash, be there or not, sector by
 /// sector and in any order. It records every change, so that a test can ask for the state after a crash at any of
-/// them. It can also refuse operations, as a failing or full disk does.
+/// them. It can also refuse operations, as a failing or full disk does. Several such files may make up one disk:
+/// <see cref="CrashFiles"/>; then "the changes" are those of all of them.
 /// </summary>
 public sealed class CrashDevice : BlockDevice
 {
     private static readonly byte[] s_zeroSector = new byte[SectorStore.SectorSize];
-    private readonly Lock _lock = new();
     private readonly SectorStore _content;
     private readonly SectorStore _initial;
-    private readonly List<CrashOperation> _log = [];
 
-    /// <summary>A file with this content, all of it durable.</summary>
+    /// <summary>A file with this content, all of it durable, and no others beside it.</summary>
     public CrashDevice(byte[] content)
-        : this(new SectorStore(content))
+        : this(new CrashFiles(), "image", new SectorStore(content))
     {
     }
 
-    internal CrashDevice(SectorStore initial)
+    internal CrashDevice(CrashFiles files, string name, SectorStore initial)
     {
+        Files = files;
+        Name = name;
         _initial = initial;
         _content = new SectorStore(initial);
+        Index = files.Add(this);
     }
+
+    /// <summary>The file's name, without a folder.</summary>
+    public string Name { get; }
+
+    /// <summary>This file and those beside it.</summary>
+    public CrashFiles Files { get; }
 
     /// <summary>
     /// Asked before every change and read, with the number of changes so far: an exception to throw instead, or null.
@@ -70,35 +80,17 @@ public sealed class CrashDevice : BlockDevice
         BlockCapabilities.Write | BlockCapabilities.Zero | BlockCapabilities.Discard | BlockCapabilities.Resize;
 
     /// <summary>Number of changes (writes, zeroings, discards, resizes and flushes) so far.</summary>
-    public int OperationCount
-    {
-        get
-        {
-            lock (_lock)
-            {
-                return _log.Count;
-            }
-        }
-    }
+    public int OperationCount => Files.OperationCount;
 
     /// <summary>All changes so far.</summary>
-    public IReadOnlyList<CrashOperation> Log
-    {
-        get
-        {
-            lock (_lock)
-            {
-                return [.. _log];
-            }
-        }
-    }
+    public IReadOnlyList<CrashOperation> Log => Files.Log;
 
     /// <inheritdoc/>
     public override long Length
     {
         get
         {
-            lock (_lock)
+            lock (Files.Sync)
             {
                 return _content.Length;
             }
@@ -109,6 +101,9 @@ public sealed class CrashDevice : BlockDevice
     public override BlockCapabilities Capabilities => Declared;
 
     internal SectorStore Initial => _initial;
+
+    /// <summary>Which of <see cref="Files"/> it is.</summary>
+    internal int Index { get; }
 
     /// <summary>The failure of a broken disk.</summary>
     public static BlockException IoError() =>
@@ -121,7 +116,7 @@ public sealed class CrashDevice : BlockDevice
     /// <summary>The bytes as the running program sees them.</summary>
     public byte[] ToArray()
     {
-        lock (_lock)
+        lock (Files.Sync)
         {
             var bytes = new byte[_content.Length];
             _content.Read(0, bytes);
@@ -133,7 +128,7 @@ public sealed class CrashDevice : BlockDevice
     public void SaveTo(string path)
     {
         using SafeFileHandle file = File.OpenHandle(path, FileMode.Create, FileAccess.Write);
-        lock (_lock)
+        lock (Files.Sync)
         {
             RandomAccess.SetLength(file, _content.Length);
             for (long at = 0; at < _content.Length; at += SectorStore.SectorSize)
@@ -153,16 +148,16 @@ public sealed class CrashDevice : BlockDevice
     /// </summary>
     public CrashDevice Recover(int cut, CrashPolicy policy, int seed = 0)
     {
-        var replay = new CrashReplay(this, Log);
+        var replay = new CrashReplay(Files);
         replay.MoveTo(cut);
-        return replay.Recover(policy, seed);
+        return replay.Recover(policy, seed).Devices[Index];
     }
 
     /// <inheritdoc/>
     public override async ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
     {
         await BeginAsync(TestOperation.Read, offset, buffer.Length).ConfigureAwait(false);
-        lock (_lock)
+        lock (Files.Sync)
         {
             _content.Read(offset, buffer.Span);
         }
@@ -198,9 +193,9 @@ public sealed class CrashDevice : BlockDevice
     public override async ValueTask FlushAsync(CancellationToken cancellationToken)
     {
         await BeginAsync(TestOperation.Flush, 0, 0).ConfigureAwait(false);
-        lock (_lock)
+        lock (Files.Sync)
         {
-            _log.Add(new CrashOperation(TestOperation.Flush, 0, 0, 0, [], _content.Length));
+            Files.Record(new CrashOperation(this, TestOperation.Flush, 0, 0, 0, [], _content.Length));
         }
     }
 
@@ -213,7 +208,7 @@ public sealed class CrashDevice : BlockDevice
         }
 
         await BeginAsync(TestOperation.Resize, 0, newLength).ConfigureAwait(false);
-        lock (_lock)
+        lock (Files.Sync)
         {
             long oldLength = _content.Length;
             if (newLength < oldLength)
@@ -249,7 +244,7 @@ public sealed class CrashDevice : BlockDevice
 
     private void Change(TestOperation operation, long offset, long count, ReadOnlySpan<byte> bytes)
     {
-        lock (_lock)
+        lock (Files.Sync)
         {
             Record(operation, offset, count, offset / SectorStore.SectorSize, NewSectors(offset, count, bytes));
         }
@@ -295,6 +290,6 @@ public sealed class CrashDevice : BlockDevice
             _content.Put(firstSector + i, sectors[i]);
         }
 
-        _log.Add(new CrashOperation(operation, offset, count, firstSector, sectors, _content.Length));
+        Files.Record(new CrashOperation(this, operation, offset, count, firstSector, sectors, _content.Length));
     }
 }

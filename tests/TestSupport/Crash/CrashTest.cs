@@ -6,12 +6,23 @@ namespace ImageMount.TestSupport.Crash;
 /// Runs a workload on an image in a simulated file, then cuts the power at every single change of the file and looks
 /// at what is left: every sector must be what the last completed flush promised, or something written later; the
 /// driver's own check must find no corruption; the image must be usable for further writing; a peer's check may be
-/// asked too.
+/// asked too. Some of the states are opened for writing and the power is cut again, during what opening repairs and
+/// during a few writes: then every sector must be what it was before, or what those writes made of it.
 /// </summary>
 public sealed class CrashTest
 {
+    private static readonly int s_factor = Factor();
+
     /// <summary>The image file before the workload.</summary>
     public required byte[] Image { get; init; }
+
+    /// <summary>Its name, which matters where other files refer to it or a peer looks at it.</summary>
+    public string ImageName { get; init; } = "left.img";
+
+    /// <summary>
+    /// Other files that the image is made of, by name; <see cref="OpenAsync"/> then asks <see cref="CrashFiles.Of"/>.
+    /// </summary>
+    public IReadOnlyList<(string Name, byte[] Content)> MoreFiles { get; init; } = [];
 
     /// <summary>The disk's content in it.</summary>
     public required byte[] InitialDisk { get; init; }
@@ -35,8 +46,22 @@ public sealed class CrashTest
     /// </summary>
     public Func<string, string?>? PeerCheck { get; init; }
 
+    /// <summary>
+    /// Another view of the disk, to which the same applies: a data file that is a raw image too.
+    /// </summary>
+    public Func<CrashFiles, byte[]>? OtherView { get; init; }
+
     /// <summary>How many of the states are shown to <see cref="PeerCheck"/>.</summary>
     public int PeerChecks { get; init; } = 16;
+
+    /// <summary>
+    /// In how many of the states the power is cut a second time. IMAGEMOUNT_CRASH multiplies it, and the mixtures per
+    /// cut.
+    /// </summary>
+    public int SecondCrashes { get; init; }
+
+    /// <summary>How many changes opening for writing made in the states where the power was cut a second time.</summary>
+    public int RecoveryChanges { get; private set; }
 
     /// <summary>True: the simulated file answers on other threads.</summary>
     public bool CompletesAsynchronously { get; init; }
@@ -52,57 +77,135 @@ public sealed class CrashTest
     /// <returns>How many states were looked at.</returns>
     public async Task<int> RunAsync(Func<CrashWorkload, Task> workload)
     {
-        var device = new CrashDevice(Image) { CompletesAsynchronously = CompletesAsynchronously };
-        var file = new BlockNode("crash-image", "test", device);
-        Graph graph = await OpenAsync(file, Flags).ConfigureAwait(false);
-        var guest = new CrashWorkload(graph.Root, device, InitialDisk, Seed);
-        await workload(guest).ConfigureAwait(false);
-        GuestEvent close = guest.BeginFlush();
-        await graph.CloseAsync().ConfigureAwait(false);
-        guest.End(close);
-
-        IReadOnlyList<CrashOperation> log = device.Log;
-        var replay = new CrashReplay(device, log);
+        var files = new CrashFiles([(ImageName, Image), .. MoreFiles]);
+        CrashWorkload guest = await PlayAsync(files, InitialDisk, Seed, workload).ConfigureAwait(false);
+        var replay = new CrashReplay(files);
         int states = 0;
-        int perCut = 2 + MixturesPerCut;
-        int peerEvery = Math.Max(1, (log.Count + 1) * perCut / Math.Max(1, PeerChecks));
-        for (int cut = 0; cut <= log.Count; cut++)
+        int perCut = 2 + (MixturesPerCut * s_factor);
+        int all = (replay.Log.Count + 1) * perCut;
+        int peerEvery = Math.Max(1, all / Math.Max(1, PeerChecks));
+        HashSet<int> twice = ChooseStates(all);
+        for (int cut = 0; cut <= replay.Log.Count; cut++)
         {
             replay.MoveTo(cut);
-            for (int variant = 0; variant < perCut; variant++)
+            for (int variant = 0; variant < perCut; variant++, states++)
             {
-                CrashPolicy policy = variant switch
-                {
-                    0 => CrashPolicy.DropAll,
-                    1 => CrashPolicy.KeepAll,
-                    _ => CrashPolicy.Seeded,
-                };
+                CrashPolicy policy = PolicyOf(variant);
                 int seed = unchecked((Seed * 31) + variant);
-                CrashDevice left = replay.Recover(policy, seed);
+                CrashFiles left = replay.Recover(policy, seed);
                 string? wrong = await InspectAsync(left, guest, cut, states % 2 == 0).ConfigureAwait(false);
                 if (wrong is null && PeerCheck is not null && states % peerEvery == 0)
                 {
                     wrong = AskPeer(replay.Recover(policy, seed));
                 }
 
-                if (wrong is not null)
+                if (wrong is null && twice.Contains(states))
                 {
-                    Assert.Fail($"{wrong}\nseed {Seed}, policy {policy} (variant {variant})\n{Around(log, cut)}");
+                    wrong = await CrashAgainAsync(replay.Recover(policy, seed), seed + cut).ConfigureAwait(false);
                 }
 
-                states++;
+                if (wrong is not null)
+                {
+                    Assert.Fail($"{wrong}\nseed {Seed}, policy {policy} (variant {variant})\n{Around(replay.Log, cut)}");
+                }
             }
         }
 
         return states;
     }
 
-    private async Task<string?> InspectAsync(CrashDevice left, CrashWorkload guest, int cut, bool writable)
+    private static int Factor() =>
+        int.TryParse(Environment.GetEnvironmentVariable("IMAGEMOUNT_CRASH"), out int factor) && factor > 0 ? factor : 1;
+
+    private static CrashPolicy PolicyOf(int variant) => variant switch
     {
-        var file = new BlockNode("crash-image", "test", left);
+        0 => CrashPolicy.DropAll,
+        1 => CrashPolicy.KeepAll,
+        _ => CrashPolicy.Seeded,
+    };
+
+    /// <summary>Which of the states see a second crash: at random, but spread over all cuts.</summary>
+    private HashSet<int> ChooseStates(int all)
+    {
+        var random = new Random(Seed);
+        int wanted = Math.Min(SecondCrashes * s_factor, all);
+        return [.. Enumerable.Range(0, wanted).Select(i =>
+        {
+            int from = (int)((long)all * i / wanted);
+            return random.Next(from, (int)((long)all * (i + 1) / wanted));
+        })];
+    }
+
+    private async Task<CrashWorkload> PlayAsync(
+        CrashFiles files, byte[] disk, int seed, Func<CrashWorkload, Task> workload)
+    {
+        foreach (CrashDevice device in files.Devices)
+        {
+            device.CompletesAsynchronously = CompletesAsynchronously;
+        }
+
+        Graph graph = await OpenAsync(files.MakeNode(), Flags).ConfigureAwait(false);
+        var guest = new CrashWorkload(graph.Root, files.Main, disk, seed);
+        await workload(guest).ConfigureAwait(false);
+        GuestEvent close = guest.BeginFlush();
+        await graph.CloseAsync().ConfigureAwait(false);
+        guest.End(close);
+        return guest;
+    }
+
+    /// <summary>
+    /// Opens what a crash left for writing, writes a little, and cuts the power at each change of that. What is read
+    /// before is what has to be there afterwards: the guest has seen it.
+    /// </summary>
+    private async Task<string?> CrashAgainAsync(CrashFiles left, int seed)
+    {
+        Graph graph = await OpenAsync(left.MakeNode(), Flags with { Writable = false }).ConfigureAwait(false);
+        byte[] disk = await ReadAllAsync(graph.Root).ConfigureAwait(false);
+        await graph.CloseAsync().ConfigureAwait(false);
+        if (left.OperationCount != 0)
+        {
+            return "opening for reading changed the file";
+        }
+
+        int recovery = 0;
+        CrashWorkload guest = await PlayAsync(left, disk, seed, async guest =>
+        {
+            recovery = left.OperationCount;
+            await guest.RunMixedAsync(3, 8 << 10).ConfigureAwait(false);
+            await guest.FlushAsync().ConfigureAwait(false);
+        }).ConfigureAwait(false);
+        RecoveryChanges += recovery;
+        var replay = new CrashReplay(left);
+        int states = 0;
+        for (int cut = 0; cut <= replay.Log.Count; cut++)
+        {
+            replay.MoveTo(cut);
+            for (int variant = 0; variant < 3; variant++, states++)
+            {
+                CrashPolicy policy = PolicyOf(variant);
+                string? wrong = await InspectAsync(replay.Recover(policy, seed), guest, cut, states % 2 == 0)
+                    .ConfigureAwait(false);
+                if (wrong is not null)
+                {
+                    return $"{wrong}\nSecond crash, policy {policy}, seed {seed}; the first {recovery} changes were made "
+                        + $"by opening; {Around(replay.Log, cut)}\nFirst crash:";
+                }
+            }
+        }
+
+        return null;
+    }
+
+    private async Task<string?> InspectAsync(CrashFiles left, CrashWorkload guest, int cut, bool writable)
+    {
+        if (OtherView is not null && guest.Verify(OtherView(left), cut) is { } otherwise)
+        {
+            return $"in the other view, {otherwise}";
+        }
+
         try
         {
-            Graph graph = await OpenAsync(file, Flags with { Writable = writable }).ConfigureAwait(false);
+            Graph graph = await OpenAsync(left.MakeNode(), Flags with { Writable = writable }).ConfigureAwait(false);
             string? wrong;
             try
             {
@@ -175,12 +278,10 @@ public sealed class CrashTest
         return bytes;
     }
 
-    private string? AskPeer(CrashDevice left)
+    private string? AskPeer(CrashFiles left)
     {
         using var dir = new TempDir();
-        string path = dir.File("left.img");
-        left.SaveTo(path);
-        return PeerCheck!(path);
+        return PeerCheck!(left.SaveTo(dir.Path));
     }
 
     private static string Around(IReadOnlyList<CrashOperation> log, int cut)

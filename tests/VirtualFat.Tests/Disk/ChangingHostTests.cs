@@ -1,0 +1,141 @@
+namespace ImageMount.VirtualFat.Tests.Disk;
+
+/// <summary>Files that change under a disk, and everything that might lead out of the folder.</summary>
+public sealed class ChangingHostTests : IDisposable
+{
+    private readonly TempDir _dir = new();
+    private readonly string _root;
+
+    public ChangingHostTests() => _root = Directory.CreateDirectory(_dir.File("folder")).FullName;
+
+    private VirtualFatOptions Options => new() { Dir = _root };
+
+    public void Dispose() => _dir.Dispose();
+
+    [Fact]
+    public void A_file_that_shrinks_ends_in_zeroes_and_its_neighbour_is_untouched()
+    {
+        string file = Write("a.bin", 0x11, 10_000);
+        Write("b.bin", 0x22, 10_000);
+        using TestDisk disk = TestDisk.Open(Options);
+        File.WriteAllBytes(file, Filled(0x33, 700));
+        byte[] now = ReadFile(disk, "a.bin");
+        Assert.Equal(Filled(0x33, 700), now[..700]);
+        Assert.True(now.AsSpan(700).IndexOfAnyExcept((byte)0) < 0);
+        Assert.Equal(Filled(0x22, 10_000), ReadFile(disk, "b.bin"));
+        ReadFile(disk, "a.bin");
+        Assert.Single(disk.Warnings);
+    }
+
+    [Fact]
+    public void A_file_that_grows_shows_its_new_bytes_in_its_old_size()
+    {
+        string file = Write("a.bin", 0x11, 1000);
+        using TestDisk disk = TestDisk.Open(Options);
+        File.WriteAllBytes(file, Filled(0x44, 5000));
+        Assert.Equal(Filled(0x44, 1000), ReadFile(disk, "a.bin"));
+
+        // What follows in the cluster is no part of the file, and stays zero.
+        Assert.True(disk.Plan.TryFindByCluster(disk.Plan.Entries[1].FirstCluster, out int entry));
+        Assert.Equal(1, entry);
+        long offset = disk.Geometry.ClusterOffset(disk.Plan.Entries[1].FirstCluster);
+        Assert.True(
+            disk.Read(offset, disk.Geometry.ClusterSize).AsSpan(1000).IndexOfAnyExcept((byte)0) < 0);
+    }
+
+    [Fact]
+    public void A_file_that_vanishes_is_zeroes_and_one_that_comes_back_is_read()
+    {
+        string file = Write("a.bin", 0x11, 3000);
+        using TestDisk disk = TestDisk.Open(Options);
+        File.Delete(file);
+        Assert.Equal(new byte[3000], ReadFile(disk, "a.bin"));
+        Assert.Single(disk.Warnings);
+        Write("a.bin", 0x55, 3000);
+        Assert.Equal(Filled(0x55, 3000), ReadFile(disk, "a.bin"));
+        Assert.Single(disk.Warnings);
+    }
+
+    [Fact]
+    public void Links_in_the_place_of_a_file_or_folder_lead_nowhere()
+    {
+        string secret = _dir.Write("secret", Filled(0x66, 3000));
+        Directory.CreateDirectory(_dir.File("outside"));
+        File.Copy(secret, _dir.File("outside/c.bin"));
+        Write("a.bin", 0x11, 3000);
+        Directory.CreateDirectory(Path.Join(_root, "sub"));
+        Write("sub/c.bin", 0x12, 3000);
+        using TestDisk disk = TestDisk.Open(Options);
+        File.Delete(Path.Join(_root, "a.bin"));
+        File.CreateSymbolicLink(Path.Join(_root, "a.bin"), secret);
+        Directory.Delete(Path.Join(_root, "sub"), recursive: true);
+        Directory.CreateSymbolicLink(Path.Join(_root, "sub"), _dir.File("outside"));
+        disk.Synthesiser.Host.Forget();
+        Assert.Equal(new byte[3000], ReadFile(disk, "a.bin"));
+        Assert.Equal(new byte[3000], ReadFile(disk, "c.bin"));
+        Assert.Equal(2, disk.Warnings.Count);
+    }
+
+    [SkippableFact]
+    public void A_pipe_in_the_place_of_a_file_keeps_nobody_waiting()
+    {
+        Require.Tool("mkfifo");
+        string file = Write("a.bin", 0x11, 3000);
+        using TestDisk disk = TestDisk.Open(Options);
+        File.Delete(file);
+        Tool.Run("mkfifo", file);
+        Assert.Equal(new byte[3000], ReadFile(disk, "a.bin"));
+    }
+
+    [SkippableFact]
+    public void What_is_no_file_is_left_out_with_a_note()
+    {
+        Require.Tool("mkfifo");
+        File.CreateSymbolicLink(Path.Join(_root, "link"), "/etc/passwd");
+        Directory.CreateSymbolicLink(Path.Join(_root, "up"), "..");
+        Tool.Run("mkfifo", Path.Join(_root, "pipe"));
+        using TestDisk disk = TestDisk.Open(Options);
+        Assert.Single(disk.Plan.Entries);
+        Assert.Contains(disk.Warnings, text => text.Contains("'link' is a symbolic link", StringComparison.Ordinal));
+        Assert.Contains(disk.Warnings, text => text.Contains("'up' is a symbolic link", StringComparison.Ordinal));
+        Assert.Contains(disk.Warnings, text => text.Contains("'pipe' is a pipe", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Holes_are_holes_on_the_disk()
+    {
+        using (var handle = File.OpenHandle(Path.Join(_root, "sparse"), FileMode.CreateNew, FileAccess.Write))
+        {
+            RandomAccess.Write(handle, Filled(1, 4096), 8 << 20);
+            RandomAccess.SetLength(handle, 16 << 20);
+        }
+
+        using TestDisk disk = TestDisk.Open(Options);
+        long start = disk.Geometry.ClusterOffset(disk.Plan.Entries[1].FirstCluster);
+        BlockExtent first = await disk.Synthesiser.MapAsync(start, 16 << 20, CancellationToken.None);
+        Assert.True(first is { IsZero: true, Length: 8 << 20 });
+        BlockExtent data = await disk.Synthesiser.MapAsync(
+            start + (8 << 20), 8 << 20, CancellationToken.None);
+        Assert.True(data.IsData && data.Length < 1 << 20);
+    }
+
+    private static byte[] Filled(byte value, int count)
+    {
+        byte[] bytes = new byte[count];
+        bytes.AsSpan().Fill(value);
+        return bytes;
+    }
+
+    private static byte[] ReadFile(TestDisk disk, string name)
+    {
+        PlannedEntry entry = disk.Plan.Entries.Single(e => e.LongName == name);
+        return disk.Read(disk.Geometry.ClusterOffset(entry.FirstCluster), (int)entry.Size);
+    }
+
+    private string Write(string name, byte value, int count)
+    {
+        string path = Path.Join(_root, name);
+        File.WriteAllBytes(path, Filled(value, count));
+        return path;
+    }
+}
