@@ -23,6 +23,10 @@ public sealed class Luks2Tests
         ["--pbkdf", "argon2id", "--pbkdf-force-iterations", "5", "--pbkdf-memory", "1000", "--pbkdf-parallel", "1"],
         ["--pbkdf", "argon2i", "--pbkdf-force-iterations", "4", "--pbkdf-memory", "4096", "--pbkdf-parallel", "2"],
         ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--cipher", "aes-cbc-essiv:sha256", "-s", "256"],
+        ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--cipher", "aes-cbc-plain", "-s", "192", "--hash", "sha1"],
+        ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--cipher", "aes-ctr-plain64", "-s", "192", "--hash", "sha384"],
+        ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--cipher", "aes-ecb", "-s", "256", "--hash", "sha224"],
+        ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--cipher", "aes-xts-essiv:sha256", "-s", "256"],
         ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--luks2-metadata-size", "64k", "--luks2-keyslots-size", "2M"],
     ];
 

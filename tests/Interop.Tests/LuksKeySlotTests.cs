@@ -11,7 +11,7 @@ namespace ImageMount.Interop.Tests;
 public sealed class LuksKeySlotTests
 {
     private const int Size = 64 << 10;
-    private const string Second = "second passphrase";
+    internal const string Second = "second passphrase";
 
     public static TheoryData<string> Versions =>
     [
@@ -140,7 +140,7 @@ public sealed class LuksKeySlotTests
         LuksImages.CheckByQemu(dir, path, Second);
     }
 
-    private static async Task AmendAsync(string path, string options, string? passphrase = null, bool force = false)
+    internal static async Task AmendAsync(string path, string options, string? passphrase = null, bool force = false)
     {
         SecretStore secrets = LuksImages.Secrets([
             ("second", Second), .. Enumerable.Range(1, 7).Select(i => ($"slot{i}", $"passphrase {i}"))]);

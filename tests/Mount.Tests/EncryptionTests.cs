@@ -7,6 +7,7 @@ namespace ImageMount.Mount.Tests;
 public sealed class EncryptionTests
 {
     private const string Passphrase = "xyzzy-plugh-4711";
+    private const string Cheap = "pbkdf-force-iterations=1000";
 
     [SkippableTheory]
     [InlineData("luks", "")]
@@ -166,6 +167,98 @@ public sealed class EncryptionTests
         Assert.Contains("list of processes", result.Error, StringComparison.Ordinal);
         Assert.DoesNotContain(Passphrase, result.Error + result.Output, StringComparison.Ordinal);
     }
+
+    [SkippableFact]
+    public void Secret_on_the_command_line_stays_with_the_command_that_was_given_it()
+    {
+        Needs.Mounting();
+        using var box = new MountBox();
+        (string image, byte[] content) = Make(box, "luks", "");
+        MountedImage mount = box.Mount(
+            $"driver=luks,key-secret=s,file.filename={image}", "--image-opts", "--object", $"secret,id=s,data={Passphrase}",
+            "--debug", "--log-file", box["log"]);
+        Assert.Equal(content, File.ReadAllBytes(mount.Disk));
+        AssertSecretIsNotIn(
+            [
+                File.ReadAllText($"/proc/{mount.ProcessId}/cmdline"), File.ReadAllText($"/proc/{mount.ProcessId}/environ"),
+                File.ReadAllText("/proc/self/mountinfo"), File.ReadAllText(Path.Combine(mount.Point, ".imgmount/info.json")),
+                File.Exists(box["log"]) ? File.ReadAllText(box["log"]) : "", Tool.Run(Tool.Imgmount, "list", "--json"),
+            ],
+            Passphrase);
+        Tool.Run(Tool.Imgmount, "umount", mount.Point);
+    }
+
+    [SkippableTheory]
+    [InlineData("luks", "", "file")]
+    [InlineData("luks", "", "data")]
+    [InlineData("qcow2", "encrypt.format=luks,encrypt.", "file")]
+    public void Failed_unlocking_shows_no_secret_in_messages_or_log(string format, string prefix, string how)
+    {
+        Needs.Mounting();
+        using var box = new MountBox();
+        (string image, _) = Make(box, format, prefix);
+        const string Wrong = "wrong-frobozz-0815";
+        File.WriteAllText(box["wrong"], Wrong);
+        string key = format == "luks" ? "key-secret" : "encrypt.key-secret";
+        string text = $"driver={format},{key}=s,file.filename={image}";
+        ToolResult result = box.TryMount(
+            text, "--image-opts", "--object", $"secret,id=s,{how}={(how == "file" ? box["wrong"] : Wrong)}", "--debug",
+            "--log-file", box["log"]);
+        Assert.Equal(1, result.ExitCode);
+        string log = File.Exists(box["log"]) ? File.ReadAllText(box["log"]) : "";
+        AssertSecretIsNotIn([result.Output, result.Error, log], Wrong, Passphrase);
+        Assert.Empty(MountBox.MountsBelow(box.Folder));
+    }
+
+    [SkippableFact]
+    public void No_command_shows_a_secret()
+    {
+        Needs.Mounting();
+        using var box = new MountBox();
+        (string image, _) = Make(box, "luks", "");
+        const string Second = "second-frobozz-0815";
+        File.WriteAllText(box["second"], Second);
+        string[] objects =
+        [
+            "--object", $"secret,id=s,file={box["key"]}", "--object", $"secret,id=n,data={Second}",
+        ];
+        string source = $"driver=luks,key-secret=s,file.filename={image}";
+        string[][] commands =
+        [
+            ["check", image],
+            ["check", .. objects, "--image-opts", source],
+            ["info", "--json", .. objects, "--image-opts", source],
+            ["info", .. objects, "--image-opts", source],
+            ["map", "--json", .. objects, "--image-opts", source],
+            ["create", .. objects, "-f", "luks", "-o", $"key-secret=n,{Cheap}", box["made.luks"], "1M"],
+            ["create", .. objects, "-f", "qcow2", "-o", $"encrypt.format=luks,encrypt.key-secret=n,encrypt.{Cheap}",
+                box["made.qcow2"], "1M"],
+            ["convert", .. objects, "-O", "luks", "-o", $"key-secret=n,{Cheap}", "--image-opts", source, box["other.luks"]],
+            ["amend", .. objects, "-o", $"state=active,new-secret=n,{Cheap}", "--image-opts", source],
+            ["amend", .. objects, "-o", "state=inactive,old-secret=s", "--image-opts", source],
+        ];
+        foreach (string[] command in commands)
+        {
+            ToolResult result = Tool.Try(Tool.Imgmount, command);
+            Assert.True(result.ExitCode == 0, $"{string.Join(' ', command)}: {result}");
+            AssertSecretIsNotIn([result.Output, result.Error], Passphrase, Second);
+        }
+
+        // And where they fail: a passphrase that opens nothing any more, and one in a place where none belongs.
+        foreach (string[] command in (string[][])
+            [["map", .. objects, "--image-opts", source], ["amend", .. objects, "-o", "state=active,new-secret=n", "--image-opts", source],
+             ["map", "--object", $"secret,id=s,data={Second},nonsense={Passphrase}", image],
+             ["map", "--object", $"secret,data={Second}", image],
+             ["map", "--object", $"secret,id=s,data={Second},format=base64", image]])
+        {
+            ToolResult result = Tool.Try(Tool.Imgmount, command);
+            Assert.NotEqual(0, result.ExitCode);
+            AssertSecretIsNotIn([result.Output, result.Error], Passphrase, Second);
+        }
+    }
+
+    private static void AssertSecretIsNotIn(string[] places, params string[] secrets) => Assert.All(
+        places, text => Assert.All(secrets, secret => Assert.DoesNotContain(secret, text, StringComparison.Ordinal)));
 
     private static (string Image, byte[] Content) Make(MountBox box, string format, string prefix)
     {

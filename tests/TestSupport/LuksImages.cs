@@ -147,6 +147,11 @@ public static class LuksImages
     public static string Cryptsetup(params string[] arguments) =>
         Qemu.Succeed("cryptsetup", ["--batch-mode", .. arguments]);
 
+    /// <summary>Runs luks1.py (tests/Interop.Tests/Peers), with the system's python: others may start slowly.</summary>
+    public static ToolResult Script(params string[] arguments) => Qemu.Run(
+        File.Exists("/usr/bin/python3") ? "/usr/bin/python3" : "python3",
+        [Path.Combine(AppContext.BaseDirectory, "Peers/luks1.py"), .. arguments]);
+
     /// <summary>Whether cryptsetup finds that a passphrase opens an image.</summary>
     public static bool CryptsetupOpens(TempDir dir, string path, string passphrase = Passphrase)
     {

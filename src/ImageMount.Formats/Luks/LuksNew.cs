@@ -55,7 +55,10 @@ internal sealed record LuksNew(
         };
         LuksLayout.Magic.CopyTo(start.Magic);
         Put(cipher.Cipher, start.CipherName);
-        Put(cipher.ModeAndIv, start.CipherMode);
+
+        // In ecb there are no vectors: cryptsetup opens no image that names some, and QEMU none that does not. Inside
+        // qcow2 QEMU reads it.
+        Put(cipher.Mode == Crypto.CipherMode.Ecb && compact ? "ecb-plain64" : cipher.ModeAndIv, start.CipherMode);
         Put(hash.Name, start.HashSpec);
         Put(Guid.NewGuid().ToString(), start.Uuid);
         digest.Value.CopyTo(start.Digest);
@@ -138,7 +141,7 @@ internal sealed record LuksNew(
     }
 
     private static int DigestIterations(LuksCreateOptions o, Hash hash, int size) => o.Iterations is null
-        ? KdfBenchmark.Pbkdf2(hash, size, Math.Max(1, o.IterTimeMs / 8))
+        ? KdfBenchmark.Digest(hash, size, o.IterTimeMs)
         : KdfBenchmark.MinIterations;
 
     private static Secret NewKey(int size)

@@ -21,8 +21,8 @@ public sealed class HostileContext(
 
     public override string NodeName => image.Name;
 
-    public override BlockNode File => _file ??= Track(new BlockNode(
-        image.Name, "memory", new MemoryDisk(bytes, bytes.Length + MaxGrowth), new NodeOptions { ReadOnly = !writable }));
+    public override BlockNode File => _file ??= MakeNode(
+        image.Name, image.Role is null ? bytes : (byte[])image.File.Clone(), writable);
 
     /// <summary>Warnings are for people; here they are only counted.</summary>
     public int Warnings { get; private set; }
@@ -30,6 +30,11 @@ public sealed class HostileContext(
     public override ValueTask<BlockNode?> OpenChildAsync(
         string role, string? reference, string? driver, bool childWritable, CancellationToken cancellationToken)
     {
+        if (role == image.Role)
+        {
+            return new(MakeNode(role, bytes, childWritable));
+        }
+
         bool isGiven = HasChildOptions(role);
         if (isGiven && image.GivenParent is null)
         {
@@ -43,9 +48,7 @@ public sealed class HostileContext(
 
         if (isGiven)
         {
-            byte[] given = image.GivenParent!;
-            return new(Track(new BlockNode(
-                role, "memory", new MemoryDisk(given, given.Length), new NodeOptions { ReadOnly = true })));
+            return new(MakeNode(role, image.GivenParent!, isWritable: false));
         }
 
         if (reference is null || !image.Companions.TryGetValue(reference, out byte[]? content))
@@ -53,14 +56,11 @@ public sealed class HostileContext(
             throw new BlockException(BlockErrorKind.NotFound, $"no such file: {reference}");
         }
 
-        content = (byte[])content.Clone();
-        return new(Track(new BlockNode(
-            reference, "memory", new MemoryDisk(content, content.Length + MaxGrowth),
-            new NodeOptions { ReadOnly = !childWritable })));
+        return new(MakeNode(reference, (byte[])content.Clone(), childWritable));
     }
 
-    public override bool HasChildOptions(string role) =>
-        role == "backing" && (image.ParentLeftOut || image.GivenParent is not null);
+    public override bool HasChildOptions(string role) => role == image.Role
+        || (role == "backing" && (image.ParentLeftOut || image.GivenParent is not null));
 
     public override bool Exists(string reference) => image.Companions.ContainsKey(reference);
 
@@ -76,8 +76,10 @@ public sealed class HostileContext(
         }
     }
 
-    private BlockNode Track(BlockNode node)
+    private BlockNode MakeNode(string name, byte[] content, bool isWritable)
     {
+        var node = new BlockNode(
+            name, "memory", new MemoryDisk(content, content.Length + MaxGrowth), new NodeOptions { ReadOnly = !isWritable });
         _children.Add(node);
         return node;
     }

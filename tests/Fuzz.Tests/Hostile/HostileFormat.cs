@@ -21,6 +21,15 @@ public sealed record SeedImage(string Name, byte[] Bytes)
     public bool HasPeer { get; init; } = true;
 
     /// <summary>
+    /// The damaged bytes are the child of this role, which the user names, beside <see cref="File"/>; null: they are the
+    /// file itself.
+    /// </summary>
+    public string? Role { get; init; }
+
+    /// <summary>The file where the damaged bytes are not it; it stays whole.</summary>
+    public byte[] File { get; init; } = [];
+
+    /// <summary>
     /// Text of an image that has the damaged file, named "damaged" beside it, as a part: what a peer opens that cannot
     /// open the part alone. Null: the file itself.
     /// </summary>

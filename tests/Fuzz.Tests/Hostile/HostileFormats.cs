@@ -138,7 +138,7 @@ public static class HostileFormats
         },
         new("luks", new LuksDriver())
         {
-            Seeds = LuksSeeds,
+            Seeds = LuksSeeds.Both,
             PeerOptions = $"driver=luks,key-secret={LuksImages.SecretId}",
             Fields = bytes => new LuksAnatomy(bytes).Fields,
             Boundaries = bytes => new LuksAnatomy(bytes).Boundaries,
@@ -146,7 +146,16 @@ public static class HostileFormats
         },
         new("luks2 with good checksums", new LuksDriver())
         {
-            Seeds = () => [Luks2Seed()],
+            Seeds = () => [LuksSeeds.Version2()],
+            Fields = bytes => new LuksAnatomy(bytes).Fields,
+            Boundaries = bytes => new LuksAnatomy(bytes).Boundaries,
+            Metadata = bytes => new LuksAnatomy(bytes).Structures,
+            Seal = bytes => Luks2Editing.Seal(bytes),
+            Peer = LuksSeeds.ReadByCryptsetup,
+        },
+        new("detached LUKS header", new LuksDriver())
+        {
+            Seeds = LuksSeeds.Detached,
             Fields = bytes => new LuksAnatomy(bytes).Fields,
             Boundaries = bytes => new LuksAnatomy(bytes).Boundaries,
             Metadata = bytes => new LuksAnatomy(bytes).Structures,
@@ -204,28 +213,6 @@ public static class HostileFormats
             new() { ClusterSize = 512, DataFile = "file", RefcountBits = 64, LazyRefcounts = true },
         ];
         return [.. variants.Select(Make)];
-    }
-
-    private static List<SeedImage> LuksSeeds()
-    {
-        PeerTool.Require();
-        using var dir = new TempDir();
-        string raw = dir.Write("raw", TestPattern.Make(64 << 10, 0, Seed));
-        string path = dir.File("luks1");
-        LuksImages.Convert(
-            dir, "raw", raw, "luks", path,
-            $"key-secret={LuksImages.SecretId},iter-time=10,cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=plain64");
-        return [new SeedImage("luks1", File.ReadAllBytes(path)), Luks2Seed()];
-    }
-
-    private static SeedImage Luks2Seed()
-    {
-        using var dir = new TempDir();
-        string path = dir.WriteSparse("luks2", 640 << 10);
-        LuksImages.Cryptsetup(
-            "luksFormat", "--type", "luks2", "-s", "256", "--luks2-keyslots-size", "256k", "--offset", "1024", "--pbkdf",
-            "argon2id", "--pbkdf-force-iterations", "4", "--pbkdf-memory", "32", "--key-file", LuksImages.KeyFile(dir), path);
-        return new SeedImage("luks2", File.ReadAllBytes(path));
     }
 
     private static List<SeedImage> EncryptedQcowSeeds()
