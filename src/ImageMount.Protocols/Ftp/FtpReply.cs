@@ -35,7 +35,8 @@ internal sealed record FtpReply(int Code, IReadOnlyList<string> Lines)
                     + "Some servers also answer so to who does not use TLS (tls=explicit).",
             },
             534 or 522 or 521 or 425 => new BlockException(
-                BlockErrorKind.IoError, $"{target.Peer}: the server does not open a data connection") { Found = found },
+                BlockErrorKind.IoError, $"{target.Peer}: the server does not open a data connection")
+            { Found = found },
             550 => new BlockException(
                 BlockErrorKind.NotFound, $"{target.Shown}: there is no such file on the server, or it may not be read")
             {
