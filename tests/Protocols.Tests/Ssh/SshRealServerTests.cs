@@ -86,7 +86,11 @@ public sealed class SshRealServerTests : SshTestBase
         BlockDriver driver = TestGraph.Registry.Get("ssh");
         var options = new Protocols.Ssh.SshOptions
         {
-            Host = "127.0.0.1", Port = server.Port, Path = file, Config = server.ClientConfig, Identity = server.Identity,
+            Host = "127.0.0.1",
+            Port = server.Port,
+            Path = file,
+            Config = server.ClientConfig,
+            Identity = server.Identity,
         };
         Assert.True(await driver.CreateFileAsync(options, CancellationToken.None));
         Assert.Equal(0, new FileInfo(file).Length);

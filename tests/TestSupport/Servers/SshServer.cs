@@ -16,7 +16,7 @@ public sealed class SshServer : IDisposable
     private const int SigStop = 19;
     private const int SigCont = 18;
 
-    private readonly TempDir _dir = new();
+    private readonly TempDir _dir;
     private readonly string _subsystem;
     private readonly string _extra;
     private Process? _sshd;
@@ -30,6 +30,7 @@ public sealed class SshServer : IDisposable
         Require.Tool("sshd");
         Require.Tool("ssh");
         Require.Tool("ssh-keygen");
+        _dir = new TempDir(); // Not the test's own: the log in it grows.
         _subsystem = subsystem;
         _extra = extra;
         Directory.CreateDirectory("/run/sshd");
