@@ -19,7 +19,7 @@ public sealed class SshConformance : ConformanceSuite, IDisposable
     {
         string image = dir.File("disk.raw");
         File.Copy(rawFile, image);
-        var server = new SshServer(dir);
+        var server = new SshServer();
         _servers.Add(server);
         var map = new OptionMap();
         map.Set("driver", "ssh");

@@ -204,7 +204,7 @@ internal ref struct SftpReader(ReadOnlySpan<byte> body)
         {
             ulong value = U64();
             size = value <= long.MaxValue ? (long)value : throw new BlockException(
-                BlockErrorKind.LimitExceeded, "the file on the server is too large") { Found = $"{value} bytes" };
+                BlockErrorKind.LimitExceeded, $"the file on the server is too large, {value} bytes");
         }
 
         if ((flags & SftpLayout.AttrOwner) != 0)

@@ -173,7 +173,8 @@ internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
         await _oneResize.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
-            bool shrinks = newLength < Length;
+            long before = Length;
+            bool shrinks = newLength < before;
             if (shrinks)
             {
                 // So that no write beyond the new end is repeated after it.
@@ -194,7 +195,10 @@ internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
             finally
             {
                 Volatile.Write(ref _wantedLength, Length);
-                _reader.Invalidate(Math.Min(newLength, Length), long.MaxValue - Math.Min(newLength, Length));
+
+                // The block that ends at the old end too: it is shorter than the one that is there now.
+                long from = Math.Max(0, Math.Min(newLength, before) - 1);
+                _reader.Invalidate(from, long.MaxValue - from);
             }
 
             if (shrinks)

@@ -31,6 +31,25 @@ public sealed class SftpReconnectTests(ITestOutputHelper output) : SftpTestBase
         await disk.CloseAsync();
     }
 
+    [Fact]
+    public async Task Growing_forgets_what_was_read_ahead_up_to_the_old_end()
+    {
+        using var server = new FakeSftpServer(MakeContent());
+        byte[] model = MakeContent();
+        SshDevice disk = await OpenAsync(server, writable: true);
+        var found = new byte[10_000];
+        for (int at = 0; at < 290_000; at += found.Length)
+        {
+            await disk.ReadAsync(at, found, None).AsTask().WaitAsync(Limit);
+        }
+
+        Assert.True(await disk.TryResizeAsync(400_000, None));
+        Array.Resize(ref model, 400_000);
+        await disk.ReadAsync(295_000, found, None).AsTask().WaitAsync(Limit);
+        TestPattern.AssertEqual(model.AsSpan(295_000, 10_000), found, 295_000, "across the old end");
+        await disk.CloseAsync();
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(2)]

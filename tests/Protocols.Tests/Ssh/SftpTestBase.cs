@@ -12,7 +12,11 @@ public abstract class SftpTestBase
 
     internal static readonly SshOptions Options = new()
     {
-        Host = "fake", Path = "/disk", Sessions = 1, Timeout = 20, ReconnectDelay = 20,
+        Host = "fake",
+        Path = "/disk",
+        Sessions = 1,
+        Timeout = 20,
+        ReconnectDelay = 20,
     };
 
     protected List<string> Warnings { get; } = [];

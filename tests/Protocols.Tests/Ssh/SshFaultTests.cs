@@ -13,7 +13,7 @@ public sealed class SshFaultTests : SshTestBase
     [SkippableFact]
     public async Task Connections_that_are_killed_in_the_middle_lose_nothing()
     {
-        using var server = new SshServer(Dir);
+        using var server = new SshServer();
         byte[] model = MakeContent();
         string file = Dir.Write("disk.raw", model);
         await using (Graph graph = await OpenAsync(server.Uri(file), server.Options, writable: true))
@@ -45,7 +45,7 @@ public sealed class SshFaultTests : SshTestBase
     [SkippableFact]
     public async Task A_stopped_server_times_out_and_is_used_again_when_it_goes_on()
     {
-        using var server = new SshServer(Dir);
+        using var server = new SshServer();
         byte[] content = MakeContent();
         string file = Dir.Write("disk.raw", content);
         await using Graph graph = await OpenAsync(
@@ -64,7 +64,7 @@ public sealed class SshFaultTests : SshTestBase
     [SkippableFact]
     public async Task A_stopped_server_does_not_hold_up_closing_and_ssh_ends()
     {
-        using var server = new SshServer(Dir);
+        using var server = new SshServer();
         string file = Dir.Write("disk.raw", MakeContent());
         Graph graph = await OpenAsync(server.Uri(file), [.. server.Options, ("timeout", "0")]);
         int ssh = Assert.Single(Clients(server.Port));

@@ -14,7 +14,7 @@ public sealed class SshRealServerTests : SshTestBase
     [SkippableFact]
     public async Task A_file_reads_as_it_is_in_any_pieces()
     {
-        using var server = new SshServer(Dir);
+        using var server = new SshServer();
         byte[] content = MakeContent(5_000_001);
         string file = Dir.Write("disk.raw", content);
         await using Graph graph = await OpenAsync(server.Uri(file), server.Options);
@@ -39,7 +39,7 @@ public sealed class SshRealServerTests : SshTestBase
     [SkippableFact]
     public async Task A_qcow2_with_a_backing_file_elsewhere_is_identical()
     {
-        using var server = new SshServer(Dir);
+        using var server = new SshServer();
         string raw = Dir.Write("base.raw", MakeContent(3 << 20));
         string top = Dir.File("top.qcow2");
         Qemu.Img("create", "-q", "-f", "qcow2", "-b", raw, "-F", "raw", top);
@@ -56,7 +56,7 @@ public sealed class SshRealServerTests : SshTestBase
     [SkippableFact]
     public async Task Writes_growing_and_cutting_off_reach_the_file()
     {
-        using var server = new SshServer(Dir);
+        using var server = new SshServer();
         byte[] content = MakeContent();
         string file = Dir.Write("disk.raw", content);
         await using (Graph graph = await OpenAsync(server.Uri(file), server.Options, writable: true))
@@ -81,12 +81,16 @@ public sealed class SshRealServerTests : SshTestBase
     [SkippableFact]
     public async Task Images_are_made_and_removed_on_the_server()
     {
-        using var server = new SshServer(Dir);
+        using var server = new SshServer();
         string file = Dir.File("new.raw");
         BlockDriver driver = TestGraph.Registry.Get("ssh");
         var options = new Protocols.Ssh.SshOptions
         {
-            Host = "127.0.0.1", Port = server.Port, Path = file, Config = server.ClientConfig, Identity = server.Identity,
+            Host = "127.0.0.1",
+            Port = server.Port,
+            Path = file,
+            Config = server.ClientConfig,
+            Identity = server.Identity,
         };
         Assert.True(await driver.CreateFileAsync(options, CancellationToken.None));
         Assert.Equal(0, new FileInfo(file).Length);
@@ -101,7 +105,7 @@ public sealed class SshRealServerTests : SshTestBase
     [SkippableFact]
     public async Task Host_keys_are_checked()
     {
-        using var server = new SshServer(Dir);
+        using var server = new SshServer();
         string file = Dir.Write("disk.raw", MakeContent());
         string uri = server.Uri(file);
         string right = server.HostKeySha256;
@@ -135,7 +139,7 @@ public sealed class SshRealServerTests : SshTestBase
     [SkippableFact]
     public async Task What_is_wrong_is_told()
     {
-        using var server = new SshServer(Dir);
+        using var server = new SshServer();
         string file = Dir.Write("disk.raw", MakeContent());
         await AssertRefusedAsync(
             BlockErrorKind.NotFound, "no such file", () => OpenAsync(server.Uri(file + "x"), server.Options));
@@ -156,7 +160,7 @@ public sealed class SshRealServerTests : SshTestBase
     [SkippableFact]
     public async Task A_key_with_a_passphrase_opens_the_door()
     {
-        using var server = new SshServer(Dir);
+        using var server = new SshServer();
         string file = Dir.Write("disk.raw", MakeContent());
         Qemu.Succeed("ssh-keygen", "-q", "-p", "-P", "", "-N", "se cret'$x", "-f", server.Identity);
         await AssertRefusedAsync(
@@ -179,7 +183,7 @@ public sealed class SshRealServerTests : SshTestBase
     [SkippableFact]
     public async Task An_agent_opens_the_door()
     {
-        using var server = new SshServer(Dir);
+        using var server = new SshServer();
         string file = Dir.Write("disk.raw", MakeContent());
         Require.Tool("ssh-agent");
         string socket = Dir.File("agent.sock");
@@ -209,13 +213,13 @@ public sealed class SshRealServerTests : SshTestBase
     public async Task A_server_without_sftp_or_with_a_chatty_one_is_told()
     {
         string file = Dir.Write("disk.raw", MakeContent());
-        using (var chatty = new SshServer(Dir, "/bin/echo Welcome to this server, dear user"))
+        using (var chatty = new SshServer("/bin/echo Welcome to this server, dear user"))
         {
             await AssertRefusedAsync(
                 BlockErrorKind.InvalidData, "sends text", () => OpenAsync(chatty.Uri(file), chatty.Options));
         }
 
-        using var none = new SshServer(Dir, "/bin/false");
+        using var none = new SshServer("/bin/false");
         BlockException e = await Assert.ThrowsAsync<BlockException>(() => OpenAsync(none.Uri(file), none.Options));
         Assert.Equal(BlockErrorKind.IoError, e.Kind);
     }

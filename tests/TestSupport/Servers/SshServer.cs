@@ -22,16 +22,15 @@ public sealed class SshServer : IDisposable
     private Process? _sshd;
 
     /// <summary>Starts it.</summary>
-    /// <param name="dir">For keys and configuration.</param>
     /// <param name="subsystem">What stands behind "sftp".</param>
     /// <param name="extra">More lines of its configuration.</param>
-    public SshServer(TempDir dir, string subsystem = "internal-sftp", string extra = "")
+    public SshServer(string subsystem = "internal-sftp", string extra = "")
     {
         Require.Root(); // Without root, sshd has no folder for privilege separation.
         Require.Tool("sshd");
         Require.Tool("ssh");
         Require.Tool("ssh-keygen");
-        _dir = new TempDir(dir, "ssh" + Guid.NewGuid().ToString("N")[..6]);
+        _dir = new TempDir(); // Not the test's own: the log in it grows.
         _subsystem = subsystem;
         _extra = extra;
         Directory.CreateDirectory("/run/sshd");
@@ -120,6 +119,7 @@ public sealed class SshServer : IDisposable
         }
 
         Kill();
+        _dir.Dispose();
     }
 
     /// <summary>A port that nobody uses now.</summary>
