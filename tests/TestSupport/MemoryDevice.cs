@@ -38,6 +38,9 @@ public readonly record struct TestRequest(TestOperation Operation, long Offset, 
 public sealed class MemoryDevice : BlockDevice
 {
     private readonly ConcurrentQueue<TestRequest> _log = new();
+
+    /// <summary>Held while bytes change: a resize copies them, and a write in the middle of that must not be lost.</summary>
+    private readonly Lock _changes = new();
     private byte[] _content;
     private int _closes;
 
@@ -110,11 +113,11 @@ public sealed class MemoryDevice : BlockDevice
         var request = new TestRequest(TestOperation.Write, offset, buffer.Length, flags);
         if (IsImmediate(request))
         {
-            buffer.Span.CopyTo(_content.AsSpan((int)offset));
+            Store(offset, buffer.Span);
             return default;
         }
 
-        return LaterAsync(request, () => buffer.Span.CopyTo(_content.AsSpan((int)offset)));
+        return LaterAsync(request, () => Store(offset, buffer.Span));
     }
 
     /// <inheritdoc/>
@@ -125,7 +128,7 @@ public sealed class MemoryDevice : BlockDevice
         CheckSpan(offset, count);
         await LaterAsync(
             new TestRequest(TestOperation.Zero, offset, count, WriteFlags.None),
-            () => _content.AsSpan((int)offset, (int)count).Clear());
+            () => Clear(offset, count));
         return true;
     }
 
@@ -137,7 +140,7 @@ public sealed class MemoryDevice : BlockDevice
         CheckSpan(offset, count);
         await LaterAsync(
             new TestRequest(TestOperation.Discard, offset, count, WriteFlags.None),
-            () => _content.AsSpan((int)offset, (int)count).Clear());
+            () => Clear(offset, count));
         return true;
     }
 
@@ -155,7 +158,7 @@ public sealed class MemoryDevice : BlockDevice
 
         await LaterAsync(
             new TestRequest(TestOperation.Resize, 0, newLength, WriteFlags.None),
-            () => Array.Resize(ref _content, checked((int)newLength)));
+            () => Resize(checked((int)newLength)));
         return true;
     }
 
@@ -184,6 +187,30 @@ public sealed class MemoryDevice : BlockDevice
         if (!kept)
         {
             throw new InvalidOperationException($"the node broke its promise: {broken}");
+        }
+    }
+
+    private void Store(long offset, ReadOnlySpan<byte> bytes)
+    {
+        lock (_changes)
+        {
+            bytes.CopyTo(_content.AsSpan((int)offset));
+        }
+    }
+
+    private void Clear(long offset, long count)
+    {
+        lock (_changes)
+        {
+            _content.AsSpan((int)offset, (int)count).Clear();
+        }
+    }
+
+    private void Resize(int newLength)
+    {
+        lock (_changes)
+        {
+            Array.Resize(ref _content, newLength);
         }
     }
 
