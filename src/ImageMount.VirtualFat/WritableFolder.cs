@@ -83,6 +83,7 @@ internal static class WritableFolder
     {
         string directory = options.JournalDir ?? JournalPlace.DefaultFolder();
         JournalPlace.CheckLeft(directory, host.RealPath, warn);
+        JournalPlace.RequireWritable(directory);
         FatPlan plan = FatPlanner.Make(host, options, zone, warn, cancellationToken);
         var file = new JournalFile(
             JournalPlace.NewPath(directory, host.RealPath), host.RealPath, plan.Geometry.TotalBytes);

@@ -231,6 +231,11 @@ internal sealed class ChangePlanner
         }
 
         known.Is = found;
+        if (found != was.Host)
+        {
+            known.ShownAs = was.Host;
+        }
+
         Place(known, folder, name);
         NoteFacts(known, was, node);
         return known;
@@ -257,7 +262,7 @@ internal sealed class ChangePlanner
         const uint ModeBits = 0xfff;
         uint mode = info.Mode & ModeBits;
         uint wanted = FileStager.ModeFor(mode, was.Attributes, node.Attributes);
-        long? modified = HasOtherTime(was, node) && node.Times.TryGetWriteNs(_zone, out long ns) ? ns : null;
+        long? modified = HasOtherTime(was, node) && known.ShownAs is null && node.Times.TryGetWriteNs(_zone, out long ns) ? ns : null;
         if (wanted != mode || modified is not null)
         {
             AddFacts(known, wanted != mode ? (int)wanted : -1, modified);
@@ -376,7 +381,7 @@ internal sealed class ChangePlanner
                 Runs = now.IsDirectory ? [] : now.Runs,
                 Attributes = now.Attributes,
                 Times = now.Times,
-                Host = what.Is,
+                Host = what.ShownAs ?? what.Is,
             };
         }
 

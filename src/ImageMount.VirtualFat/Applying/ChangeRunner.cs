@@ -186,8 +186,37 @@ internal sealed class ChangeRunner(HostChanges changes, ChangeLog log, ICollecti
 
     private void SetFacts(ChangeStep step, HostPath path)
     {
-        using SafeFileHandle file = Tree.TryOpen(path, SysOpen.O_RDONLY, out int errno)
-            ?? throw HostErrors.Make(errno, "cannot set mode and time", Tree.NameOf(path));
+        using SafeFileHandle? file = Tree.TryOpen(path, SysOpen.O_RDONLY, out int errno);
+        if (file is null)
+        {
+            NoteFacts(path, errno is Errno.EACCES or Errno.EPERM
+                ? null : HostErrors.Make(errno, "cannot set mode and time", Tree.NameOf(path)));
+            return;
+        }
+
+        try
+        {
+            SetFacts(step, path, file);
+        }
+        catch (BlockException e) when (e.Errno is Errno.EPERM or Errno.EACCES)
+        {
+            NoteFacts(path, null);
+        }
+    }
+
+    /// <summary>Who may not set them never may, and nothing is lost: the rest must not wait for it for ever.</summary>
+    private void NoteFacts(HostPath path, BlockException? failure)
+    {
+        if (failure is not null)
+        {
+            throw failure;
+        }
+
+        notes.Add($"'{Tree.NameOf(path)}' belongs to somebody else: its mode and time stay as they are");
+    }
+
+    private void SetFacts(ChangeStep step, HostPath path, SafeFileHandle file)
+    {
         if (Stat.TryGet(file, out StatInfo info) != 0 || !HostIdentity.Of(info).IsSameObject(step.FromIs))
         {
             return;

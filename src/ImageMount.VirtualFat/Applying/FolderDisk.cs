@@ -234,6 +234,11 @@ internal sealed class FolderDisk : IDiskReader
         {
             return new ApplyReport(ApplyOutcome.Failed, e.Describe(), notes);
         }
+        catch (SystemException e) when (e is not OperationCanceledException)
+        {
+            // A bug of ours. What the guest wrote must be saved all the same.
+            return new ApplyReport(ApplyOutcome.Failed, $"this program failed: {e}", notes);
+        }
     }
 
     private async ValueTask<bool> ApplyAsync(VolumeTree tree, List<string> notes, CancellationToken cancellationToken)

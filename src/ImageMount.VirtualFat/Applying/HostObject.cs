@@ -18,6 +18,12 @@ internal sealed class HostObject
     /// <summary>What it is.</summary>
     public required HostIdentity Is { get; set; }
 
+    /// <summary>
+    /// What the disk shows of it, where somebody else has changed it since: it goes on being a file that was changed, so
+    /// that what the guest writes to it later does not take its place. Null where <see cref="Is"/> says it.
+    /// </summary>
+    public HostIdentity? ShownAs { get; set; }
+
     /// <summary>It has reached its final place.</summary>
     public bool IsSettled { get; set; }
 

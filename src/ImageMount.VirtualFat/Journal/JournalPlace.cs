@@ -39,6 +39,36 @@ internal static class JournalPlace
     }
 
     /// <summary>
+    /// Tries out at once whether a journal can be made: when it is needed is too late to be told, because what it is to
+    /// keep is only in memory then.
+    /// </summary>
+    /// <exception cref="BlockException">It cannot.</exception>
+    public static void RequireWritable(string directory)
+    {
+        const UnixFileMode Owner = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+        string probe = Path.Join(directory, $".probe-{Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(6))}");
+        try
+        {
+            if (!OperatingSystem.IsWindows())
+            {
+                Directory.CreateDirectory(directory, Owner);
+            }
+
+            using FileStream file = File.Create(probe, 1, FileOptions.DeleteOnClose);
+            file.WriteByte(0);
+            file.Flush(flushToDisk: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new BlockException(
+                BlockErrorKind.IoError, $"no journal can be kept in '{directory}': {e.Message.TrimEnd('.')}", e)
+            {
+                Hint = "Name another folder for it: journal-dir=DIR. Without one a write could be lost.",
+            };
+        }
+    }
+
+    /// <summary>
     /// Looks for journals of a folder that earlier processes left. One of which everything is in the folder is
     /// removed; one that holds more must not be passed over.
     /// </summary>

@@ -24,6 +24,23 @@ public sealed class ConflictTests
         Assert.Equal(100, new FileInfo(In(folder, "two (imgmount conflict 1).bin")).Length);
     }
 
+    /// <summary>The guest only renames or touches what the host has changed: the host's change stays a change.</summary>
+    [SkippableFact]
+    public void A_file_changed_on_the_host_and_renamed_on_the_disk_is_not_overwritten_later()
+    {
+        using var folder = new WrittenFolder(ApplyTests.Fill);
+        folder.Edit(image => Mtools.On(image, "mren", "::one.txt", "::uno.txt"));
+        File.WriteAllText(In(folder, "one.txt"), "the host's");
+        folder.Flush();
+        Assert.Equal("the host's", File.ReadAllText(In(folder, "uno.txt")));
+
+        Replace(folder, "uno.txt", 5000);
+        ApplyReport report = folder.Apply();
+        Assert.Equal("the host's", File.ReadAllText(In(folder, "uno.txt")));
+        Assert.Equal(5000, new FileInfo(In(folder, "uno (imgmount conflict 1).txt")).Length);
+        Assert.Contains(report.Notes, note => note.Contains("conflict 1", StringComparison.Ordinal));
+    }
+
     [SkippableFact]
     public void A_file_removed_on_the_disk_and_changed_on_the_host_stays()
     {
