@@ -38,6 +38,12 @@ internal static class KnownDifferences
         (
             "luks", OnlyWe, ["LUKS version 2 is not supported", "not in LUKS format"],
             "qemu knows no LUKS2, nor its second header"),
+        (
+            "luks2 with good checksums", OnlyQemu, [""],
+            "the first copy of the header has a good checksum and makes no sense; cryptsetup takes the second, we refuse"),
+        (
+            "luks2 with good checksums", OnlyWe, ["its own tool refuses it"],
+            "something in the metadata is damaged that opening does not need; cryptsetup looks at all of it"),
         ("luks|encrypted qcow|encrypted qcow2", OnlyQemu, ["not a multiple of"], "qemu rounds the size down"),
         ("vdi", OnlyWe, ["non-NULL parent UUID"], "an id in the header of a disk that says that it has no parent"),
         (
