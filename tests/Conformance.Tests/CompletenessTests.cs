@@ -8,11 +8,12 @@ public sealed class CompletenessTests
     [Fact]
     public void Every_driver_of_the_assemblies_runs_the_suite()
     {
+        // A driver that shares all but its connection with another may run a part of the suite (ftps: the class says why).
         string[] tested =
         [
             .. Assembly.GetExecutingAssembly().GetTypes()
-                .Where(type => type.IsSubclassOf(typeof(ConformanceReading)) && !type.IsAbstract)
-                .Select(type => ((ConformanceReading)Activator.CreateInstance(type)!).Driver)
+                .Where(type => type.IsSubclassOf(typeof(ConformanceBase)) && !type.IsAbstract)
+                .Select(type => ((ConformanceBase)Activator.CreateInstance(type)!).Driver)
                 .Distinct()
                 .Order(),
         ];
