@@ -299,8 +299,8 @@ public sealed class HttpServerTests : IDisposable
     {
         using var server = new WebServer(_dir.Path);
         await using Graph graph = await TestGraph.OpenOptionsAsync(
-            $"driver=raw,file.driver=http,file.url={server.Url("slow/disk.raw")},file.timeout=1,file.reconnect-delay=0");
-        var found = new byte[1 << 20];
+            $"driver=raw,file.driver=http,file.url={server.Url("slow/disk.raw")},file.timeout=4,file.reconnect-delay=0");
+        var found = new byte[3 << 20]; // Takes longer than the timeout.
         await graph.Root.ReadAsync(0, found);
         Assert.Equal(_content[..found.Length], found);
     }

@@ -41,7 +41,7 @@ public sealed class WebServer : IDisposable
                 location /auth/    { auth_basic "test"; auth_basic_user_file {{_own.File("users")}}; alias {{folder}}/; }
                 location /norange/ { max_ranges 0; alias {{folder}}/; }
                 location /nohead/  { if ($request_method = HEAD) { return 405; } alias {{folder}}/; }
-                location /slow/    { limit_rate 400k; alias {{folder}}/; }
+                location /slow/    { limit_rate 100k; alias {{folder}}/; }
                 location /redirect/ { rewrite ^/redirect/(.*)$ /$1 redirect; }
                 location /tls/     { rewrite ^/tls/(.*)$ https://127.0.0.1:{{tlsPort}}/$1 redirect; }
                 location /query    { rewrite ^ /$arg_x? last; }
