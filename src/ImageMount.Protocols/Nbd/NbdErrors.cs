@@ -1,4 +1,3 @@
-using System.Text;
 using ImageMount.Core.Block;
 using ImageMount.Interop;
 
@@ -39,23 +38,5 @@ internal static class NbdErrors
             Offset = offset,
             Errno = errno,
         };
-    }
-
-    /// <summary>Text of a server for a message: control characters made visible, the end cut off. Null for none.</summary>
-    public static string? Clean(ReadOnlySpan<byte> utf8)
-    {
-        const int Longest = 300;
-        var text = new StringBuilder();
-        foreach (char c in Encoding.UTF8.GetString(utf8))
-        {
-            if (text.Length >= Longest)
-            {
-                return text.Append('…').ToString();
-            }
-
-            text.Append(char.IsControl(c) ? '?' : c);
-        }
-
-        return text.Length == 0 ? null : text.ToString().Trim();
     }
 }

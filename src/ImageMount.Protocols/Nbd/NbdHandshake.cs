@@ -276,7 +276,7 @@ internal sealed class NbdHandshake
 
                 return (export, WithBlocks(blocks, min, preferred, max));
             case NbdInfo.Description:
-                return (export, blocks with { Description = NbdErrors.Clean(data.AsSpan(2)) });
+                return (export, blocks with { Description = PeerText.Clean(data.AsSpan(2)) });
             default:
                 return (export, blocks);
         }
@@ -390,6 +390,6 @@ internal sealed class NbdHandshake
         var reader = new SpanReader(entry);
         return reader.TryRead(out Be32 length) && length <= NbdLayout.MaxString
             && reader.TryTake((int)length.Value, out ReadOnlySpan<byte> name)
-                ? NbdErrors.Clean(name) ?? "" : null;
+                ? PeerText.Clean(name) ?? "" : null;
     }
 }

@@ -16,7 +16,7 @@ internal readonly record struct NbdOptionAnswer(NbdOptionReply Type, byte[] Data
     public bool IsError => ((uint)Type & 0x80000000) != 0;
 
     /// <summary>The server's words in an error, for messages: "" or ": no such export".</summary>
-    public string Words => NbdErrors.Clean(Data) is { } text ? $": {text}" : "";
+    public string Words => PeerText.Clean(Data) is { } text ? $": {text}" : "";
 }
 
 /// <summary>

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using ImageMount.Core.Bits;
 using ImageMount.Core.Block;
 using ImageMount.Interop;
+using ImageMount.Protocols.Remote;
 
 namespace ImageMount.Protocols.Nbd;
 
@@ -24,7 +25,7 @@ internal sealed class NbdReceiver(
 
     private const int MaxWords = 64 << 10;
 
-    private readonly NbdReceiveBuffer _buffer = new(stream);
+    private readonly ReceiveBuffer _buffer = new(stream);
     private CancellationToken _stop;
 
     /// <summary>Bytes received so far.</summary>
@@ -285,7 +286,7 @@ internal sealed class NbdReceiver(
 
         int shown = Math.Min((int)words.Value, NbdLayout.MaxString);
         await _buffer.FillAsync(shown, _stop).ConfigureAwait(false);
-        string? text = NbdErrors.Clean(_buffer.Take(shown));
+        string? text = PeerText.Clean(_buffer.Take(shown));
         await _buffer.SkipAsync(length - 6 - shown, _stop).ConfigureAwait(false);
         if (request.Failure.Kind == NbdOutcomeKind.Ok)
         {

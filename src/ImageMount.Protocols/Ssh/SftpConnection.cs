@@ -2,7 +2,6 @@ using System.Buffers.Binary;
 using System.Text;
 using ImageMount.Core.Block;
 using ImageMount.Core.Memory;
-using ImageMount.Protocols.Nbd;
 using ImageMount.Protocols.Remote;
 
 namespace ImageMount.Protocols.Ssh;
@@ -30,7 +29,7 @@ internal sealed class SftpConnection
 
     private readonly SftpTransport _transport;
     private readonly string _peer;
-    private readonly NbdReceiveBuffer _buffer;
+    private readonly ReceiveBuffer _buffer;
     private readonly SemaphoreSlim _room = new(Depth, Depth);
     private readonly Lock _lock = new();
     private readonly SftpRequest?[] _waiting = new SftpRequest?[Depth];
@@ -55,7 +54,7 @@ internal sealed class SftpConnection
     {
         _transport = transport;
         _peer = peer;
-        _buffer = new NbdReceiveBuffer(transport.Input);
+        _buffer = new ReceiveBuffer(transport.Input);
     }
 
     /// <summary>Requests that wait for an answer or for room.</summary>
@@ -353,8 +352,9 @@ internal sealed class SftpConnection
                 }
             }
         }
-        catch (Exception e) when (NetworkErrors.IsNetwork(e) || e is OperationCanceledException)
+        catch (Exception e)
         {
+            // Whatever it is, a bug of ours too: those who wait must hear of it.
             withPayload?.Sent();
             LeaveSender();
             End(await _transport.ExplainAsync(NetworkErrors.Broken(e, _peer)).ConfigureAwait(false));
@@ -422,8 +422,9 @@ internal sealed class SftpConnection
         {
             reason = e;
         }
-        catch (Exception e) when (NetworkErrors.IsNetwork(e) || e is OperationCanceledException)
+        catch (Exception e)
         {
+            // As above.
             reason = await _transport.ExplainAsync(NetworkErrors.Broken(e, _peer)).ConfigureAwait(false);
         }
 
@@ -498,7 +499,7 @@ internal sealed class SftpConnection
 
         var reader = new SftpReader(body);
         var status = (SftpStatus)reader.U32();
-        string? message = reader.Remaining >= 4 ? NbdErrors.Clean(reader.Text()) : null;
+        string? message = reader.Remaining >= 4 ? PeerText.Clean(reader.Text()) : null;
         if (status != SftpStatus.Ok)
         {
             return new SftpReply(SftpOutcome.Refused, 0, status, message);

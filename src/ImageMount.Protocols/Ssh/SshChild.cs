@@ -3,7 +3,7 @@ using System.Diagnostics;
 using System.Text;
 using ImageMount.Core.Block;
 using ImageMount.Interop;
-using ImageMount.Protocols.Nbd;
+using ImageMount.Protocols.Remote;
 
 namespace ImageMount.Protocols.Ssh;
 
@@ -154,7 +154,7 @@ internal sealed class SshChild : SftpTransport
             using var reader = new StreamReader(_errors, Encoding.UTF8);
             while (await reader.ReadLineAsync().ConfigureAwait(false) is { } line)
             {
-                string? clean = NbdErrors.Clean(Encoding.UTF8.GetBytes(line));
+                string? clean = PeerText.Clean(Encoding.UTF8.GetBytes(line));
                 lock (_lines)
                 {
                     if (clean is not null && _lines.Count == MaxLines)

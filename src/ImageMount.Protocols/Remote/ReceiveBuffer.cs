@@ -1,12 +1,12 @@
 using ImageMount.Core.Memory;
 
-namespace ImageMount.Protocols.Nbd;
+namespace ImageMount.Protocols.Remote;
 
 /// <summary>
 /// Reads a stream so that small things (headers, and answers that came with them) cost few system calls, while large
 /// payloads go straight to where they belong. One reader at a time.
 /// </summary>
-internal sealed class NbdReceiveBuffer(Stream stream) : IDisposable
+internal sealed class ReceiveBuffer(Stream stream) : IDisposable
 {
     /// <summary>Most bytes that <see cref="FillAsync"/> can be asked for.</summary>
     public const int Size = 16 << 10;
