@@ -20,7 +20,7 @@ internal sealed class NbdConnector(RemoteAddress address, string export, string?
     /// <summary>Why another connection could not be made, for `info`; null when none failed.</summary>
     public string? WhyNoMore => _whyNoMore?.Message;
 
-    /// <summary>Connects; the connection is not started yet.</summary>
+    /// <summary>Connects.</summary>
     public async Task<NbdConnection> ConnectAsync(CancellationToken cancellationToken)
     {
         Socket socket = await address.ConnectAsync(cancellationToken).ConfigureAwait(false);
@@ -30,7 +30,9 @@ internal sealed class NbdConnector(RemoteAddress address, string export, string?
             NbdExport result = await NbdHandshake.RunAsync(
                 io, export, context, tls is null ? null : (stream, token) => tls.SecureAsync(stream, Peer, token),
                 cancellationToken).ConfigureAwait(false);
-            return new NbdConnection(socket, io.Stream, result, Peer);
+            var connection = new NbdConnection(socket, io.Stream, result, Peer);
+            connection.Start();
+            return connection;
         }
         catch
         {

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Threading.Tasks.Sources;
+using ImageMount.Protocols.Remote;
 
 namespace ImageMount.Protocols.Nbd;
 
@@ -48,7 +49,7 @@ internal readonly record struct NbdStatus(long Length, ulong Flags);
 /// nowhere. Other requests are not cancelled once queued, because the server carries them out all the same, and what
 /// comes after must know when that was.
 /// </remarks>
-internal sealed class NbdRequest : IValueTaskSource<NbdOutcome>
+internal sealed class NbdRequest : IPipelinedRequest, IValueTaskSource<NbdOutcome>
 {
     private const int MaxPooled = 256;
     private static readonly ConcurrentBag<NbdRequest> Pool = [];
@@ -159,6 +160,9 @@ internal sealed class NbdRequest : IValueTaskSource<NbdOutcome>
         _outcome = outcome;
         FinishPart();
     }
+
+    /// <inheritdoc/>
+    public void Lose() => Answered(new NbdOutcome(NbdOutcomeKind.Lost));
 
     /// <inheritdoc/>
     public NbdOutcome GetResult(short token)

@@ -1,9 +1,10 @@
 using ImageMount.Core.Block;
+using ImageMount.Protocols.Remote;
 
 namespace ImageMount.Protocols.Ssh;
 
 /// <summary>A file that is open on a connection.</summary>
-internal sealed class SftpFile
+internal sealed class SftpFile : IRemoteConnection
 {
     private readonly byte[] _handle;
 
@@ -15,6 +16,15 @@ internal sealed class SftpFile
 
     /// <summary>The connection, which only this file uses.</summary>
     public SftpConnection Connection { get; }
+
+    /// <inheritdoc/>
+    public int Outstanding => Connection.Outstanding;
+
+    /// <inheritdoc/>
+    public long Progress => Connection.Progress;
+
+    /// <inheritdoc/>
+    public Task<BlockException> Ended => Connection.Ended;
 
     /// <summary>Attributes when it was opened; the size is there.</summary>
     public SftpAttributes Attributes { get; private set; }
@@ -118,6 +128,12 @@ internal sealed class SftpFile
     /// <summary>Sets the size.</summary>
     public ValueTask<SftpReply> SetSizeAsync(long size) =>
         Connection.RequestAsync(SftpPackets.SetSize(_handle, size), SftpType.Status);
+
+    /// <inheritdoc/>
+    public void End(BlockException reason) => Connection.End(reason);
+
+    /// <inheritdoc/>
+    public ValueTask CloseAsync() => Connection.CloseAsync();
 
     private ValueTask<SftpReply> PartAsync(long offset, ReadOnlyMemory<byte> data) => Connection.RequestAsync(
         new SftpRequest(SftpPackets.Write(_handle, offset, data.Length), SftpType.Status) { Payload = data },

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using ImageMount.Protocols.Remote;
 
 namespace ImageMount.Protocols.Ssh;
 
@@ -38,7 +39,7 @@ internal readonly record struct SftpReply(
 /// </summary>
 /// <param name="packet">From the length up to the payload.</param>
 /// <param name="expects">Type of the answer when it goes well.</param>
-internal sealed class SftpRequest(byte[] packet, SftpType expects)
+internal sealed class SftpRequest(byte[] packet, SftpType expects) : IPipelinedRequest
 {
     private readonly Lock _lock = new();
     private readonly TaskCompletionSource<SftpReply> _done = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -59,11 +60,11 @@ internal sealed class SftpRequest(byte[] packet, SftpType expects)
     /// <summary>Type of the answer when it goes well.</summary>
     public SftpType Expects => expects;
 
-    /// <summary>Names it in the connection.</summary>
-    public uint Id
+    /// <summary>Names it in the connection; 32 bits.</summary>
+    public ulong Cookie
     {
         get => BinaryPrimitives.ReadUInt32BigEndian(packet.AsSpan(5));
-        set => BinaryPrimitives.WriteUInt32BigEndian(packet.AsSpan(5), value);
+        set => BinaryPrimitives.WriteUInt32BigEndian(packet.AsSpan(5), (uint)value);
     }
 
     /// <summary>The result.</summary>
@@ -113,6 +114,9 @@ internal sealed class SftpRequest(byte[] packet, SftpType expects)
         _reply = reply;
         FinishPart();
     }
+
+    /// <inheritdoc/>
+    public void Lose() => Answered(new SftpReply(SftpOutcome.Lost));
 
     private void FinishPart()
     {

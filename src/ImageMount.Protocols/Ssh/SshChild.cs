@@ -23,6 +23,9 @@ internal sealed class SshChild : SftpTransport
     private readonly List<string> _lines = [];
     private readonly Stream _errors;
     private readonly Task _reading;
+
+    /// <summary>Awaited by who closes and by who aborts, of whom the last gives the process up: so it is begun once.</summary>
+    private readonly Task _exit;
     private readonly Lock _lock = new();
     private bool _isAborted;
 
@@ -35,6 +38,7 @@ internal sealed class SshChild : SftpTransport
         Output = process.StandardInput.BaseStream;
         _errors = process.StandardError.BaseStream;
         _reading = ReadErrorsAsync();
+        _exit = process.WaitForExitAsync();
     }
 
     /// <inheritdoc/>
@@ -105,10 +109,9 @@ internal sealed class SshChild : SftpTransport
         try
         {
             await Output.DisposeAsync().ConfigureAwait(false);
-            using var limit = new CancellationTokenSource(Patience);
-            await _process.WaitForExitAsync(limit.Token).ConfigureAwait(false);
+            await _exit.WaitAsync(Patience).ConfigureAwait(false);
         }
-        catch (Exception e) when (e is IOException or OperationCanceledException)
+        catch (Exception e) when (e is IOException or TimeoutException)
         {
             Abort(); // It was gone already, or does not go by itself.
         }
@@ -133,7 +136,7 @@ internal sealed class SshChild : SftpTransport
     /// <summary>Kills ssh and what it started; nothing of it waits, even where it is stopped.</summary>
     private async Task AbortAsync()
     {
-        if (!_process.HasExited)
+        if (!_exit.IsCompleted)
         {
             // In its own session it leads a group, with its ProxyCommand or ProxyJump. Without setsid there is no such group.
             SysKillGroup.Kill(_process.Id);
@@ -142,7 +145,7 @@ internal sealed class SshChild : SftpTransport
 
         await Input.DisposeAsync().ConfigureAwait(false);
         await Output.DisposeAsync().ConfigureAwait(false);
-        await _process.WaitForExitAsync().ConfigureAwait(false);
+        await _exit.ConfigureAwait(false);
         await Task.WhenAny(_reading, Task.Delay(Patience)).ConfigureAwait(false);
         _process.Dispose();
     }
