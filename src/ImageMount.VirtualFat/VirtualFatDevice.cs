@@ -82,7 +82,7 @@ internal sealed class VirtualFatDevice : BlockDevice, IHasIdentity, IRefreshable
     /// </summary>
     public async ValueTask RefreshAsync(CancellationToken cancellationToken)
     {
-        HostFolder host = HostFolder.Open(_disk.Host.FullPath);
+        HostFolder host = _disk.Host.Reopen();
         FatSynthesiser old = _disk;
         try
         {

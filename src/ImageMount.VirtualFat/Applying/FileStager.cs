@@ -28,6 +28,8 @@ internal sealed class FileStager
     private const uint NewMode = 0x1b6; // 0666, less umask
     private const uint NewFolderMode = 0x1ff; // 0777, less umask
     private const uint WriteBits = 0x92; // 0222
+    private const uint SetIdBits = 0xc00; // 06000
+    private const string Capabilities = "security.capability";
     private const uint OwnerWrite = 0x80; // 0200
     private const uint ModeBits = 0xfff;
     private readonly IDiskReader _disk;
@@ -154,8 +156,9 @@ internal sealed class FileStager
             _changes.SetOwner(handle, path, info.Uid, info.Gid);
         }
 
-        // After the owner: changing that takes set-user-id bits away.
-        _changes.SetMode(handle, path, mode);
+        // Rights that go with the old content do not go with the guest's: as when a file is written, set-user-id and
+        // set-group-id are taken away, and so are capabilities, below.
+        _changes.SetMode(handle, path, mode & ~SetIdBits);
         if (SysListXattr.TryList(old, out IReadOnlyList<string> names) != 0)
         {
             return;
@@ -163,7 +166,7 @@ internal sealed class FileStager
 
         foreach (string name in names)
         {
-            if (SysGetXattr.TryGet(old, name, out byte[] value) == 0)
+            if (name != Capabilities && SysGetXattr.TryGet(old, name, out byte[] value) == 0)
             {
                 // What may not be set, such as a label of the system's, the new file has from its folder.
                 _changes.TrySetAttribute(handle, path, name, value);

@@ -87,12 +87,16 @@ internal static class JournalPlace
             {
                 file = JournalFile.Open(path);
             }
-            catch (BlockException)
+            catch (BlockException e)
             {
                 // Somebody's who works with it, of another user, damaged; or never saved before its maker died.
                 if (JournalFile.IsUnsaved(path))
                 {
                     File.Delete(path);
+                }
+                else if (e.Kind is not (BlockErrorKind.InUse or BlockErrorKind.PermissionDenied))
+                {
+                    warn($"{e.Describe()}. If it belongs to '{folder}', what it holds is not there");
                 }
 
                 continue;

@@ -17,23 +17,29 @@ namespace ImageMount.VirtualFat.Plan;
 internal sealed class HostFolder : IDisposable
 {
     private const int MaxOpenFolders = 64;
+
+    /// <summary>
+    /// How long what was opened by its name is believed to be what the name says. Then it is opened again, so that what is
+    /// replaced, removed or moved out of the folder is noticed.
+    /// </summary>
+    public static readonly TimeSpan Trust = TimeSpan.FromSeconds(1);
+
     private readonly Lock _lock = new();
-    private readonly Dictionary<int, (SafeFileHandle Handle, long Used)> _open = [];
+    private readonly Dictionary<int, (SafeFileHandle Handle, long Used, long Opened)> _open = [];
     private long _clock;
 
     private HostFolder(string path, SafeFileHandle root, StatInfo stat)
     {
         Path = path;
-        FullPath = System.IO.Path.GetFullPath(path);
         Root = root;
         Stat = stat;
     }
 
+    /// <summary>Source of time, for <see cref="Trust"/>.</summary>
+    public TimeProvider Clock { get; set; } = TimeProvider.System;
+
     /// <summary>As the user wrote it.</summary>
     public string Path { get; }
-
-    /// <summary>The same from the root, whatever the working directory becomes.</summary>
-    public string FullPath { get; }
 
     /// <summary>Absolute, without links, as of now.</summary>
     public string RealPath =>
@@ -75,6 +81,23 @@ internal sealed class HostFolder : IDisposable
     }
 
     /// <summary>
+    /// The same folder, opened anew through the descriptor and not by its path, where something else may be by now.
+    /// </summary>
+    public HostFolder Reopen()
+    {
+        SafeFileHandle root = SysOpenAt.TryOpen(Root, "."u8, SysOpen.O_RDONLY | SysOpen.O_DIRECTORY, out int errno)
+            ?? throw HostErrors.Make(errno, "cannot open the folder", Path);
+        errno = -Interop.Stat.TryGet(root, out StatInfo stat);
+        if (errno != 0)
+        {
+            root.Dispose();
+            throw HostErrors.Make(errno, "cannot open the folder", Path);
+        }
+
+        return new HostFolder(Path, root, stat) { Clock = Clock };
+    }
+
+    /// <summary>
     /// The open folder of an entry, or null and a positive errno. Valid until the next call from any thread closes it to
     /// make room, hence only for the system call that it is opened for; a SafeHandle outlives that call.
     /// </summary>
@@ -106,7 +129,7 @@ internal sealed class HostFolder : IDisposable
     {
         lock (_lock)
         {
-            foreach ((SafeFileHandle handle, _) in _open.Values)
+            foreach ((SafeFileHandle handle, _, _) in _open.Values)
             {
                 handle.Dispose();
             }
@@ -136,7 +159,7 @@ internal sealed class HostFolder : IDisposable
         // Up to the nearest folder that is open, then down again.
         var way = new Stack<int>();
         int at = entry;
-        while (at != 0 && !_open.ContainsKey(at))
+        while (at != 0 && !IsOpen(at))
         {
             way.Push(at);
             at = table[at].Parent;
@@ -153,7 +176,7 @@ internal sealed class HostFolder : IDisposable
             }
 
             MakeRoom();
-            _open[next] = (opened, ++_clock);
+            _open[next] = (opened, ++_clock, Clock.GetTimestamp());
             folder = opened;
         }
 
@@ -162,9 +185,26 @@ internal sealed class HostFolder : IDisposable
 
     private SafeFileHandle Touch(int entry)
     {
-        SafeFileHandle handle = _open[entry].Handle;
-        _open[entry] = (handle, ++_clock);
+        (SafeFileHandle handle, _, long opened) = _open[entry];
+        _open[entry] = (handle, ++_clock, opened);
         return handle;
+    }
+
+    private bool IsOpen(int entry)
+    {
+        if (!_open.TryGetValue(entry, out (SafeFileHandle Handle, long Used, long Opened) folder))
+        {
+            return false;
+        }
+
+        if (Clock.GetElapsedTime(folder.Opened) < Trust)
+        {
+            return true;
+        }
+
+        _open.Remove(entry);
+        folder.Handle.Dispose();
+        return false;
     }
 
     private void MakeRoom()
@@ -175,12 +215,12 @@ internal sealed class HostFolder : IDisposable
         }
 
         (int oldest, long used) = (0, long.MaxValue);
-        foreach ((int entry, (_, long clock)) in _open)
+        foreach ((int entry, (_, long clock, _)) in _open)
         {
             (oldest, used) = clock < used ? (entry, clock) : (oldest, used);
         }
 
-        _open.Remove(oldest, out (SafeFileHandle Handle, long Used) closed);
+        _open.Remove(oldest, out (SafeFileHandle Handle, long Used, long Opened) closed);
         closed.Handle.Dispose();
     }
 }

@@ -22,8 +22,8 @@ internal sealed class HostFiles(HostFolder host, FatPlan plan, Action<string> wa
     private const int MaxTold = 100;
 
     private readonly Lock _lock = new();
-    private readonly Dictionary<int, LinkedListNode<(int Entry, SafeFileHandle Handle)>> _open = [];
-    private readonly LinkedList<(int Entry, SafeFileHandle Handle)> _order = new();
+    private readonly Dictionary<int, LinkedListNode<OpenFile>> _open = [];
+    private readonly LinkedList<OpenFile> _order = new();
     private readonly HashSet<int> _told = [];
     private bool _closed;
 
@@ -97,9 +97,9 @@ internal sealed class HostFiles(HostFolder host, FatPlan plan, Action<string> wa
         lock (_lock)
         {
             _closed = true;
-            foreach ((_, SafeFileHandle handle) in _order)
+            foreach (OpenFile file in _order)
             {
-                handle.Dispose();
+                file.Handle.Dispose();
             }
 
             _order.Clear();
@@ -113,12 +113,19 @@ internal sealed class HostFiles(HostFolder host, FatPlan plan, Action<string> wa
         bool held = false;
         lock (_lock)
         {
-            if (_open.TryGetValue(entry, out LinkedListNode<(int Entry, SafeFileHandle Handle)>? node))
+            if (_open.TryGetValue(entry, out LinkedListNode<OpenFile>? node))
             {
                 _order.Remove(node);
-                _order.AddFirst(node);
-                node.Value.Handle.DangerousAddRef(ref held);
-                return node.Value.Handle;
+                if (host.Clock.GetElapsedTime(node.Value.Opened) < HostFolder.Trust)
+                {
+                    _order.AddFirst(node);
+                    node.Value.Handle.DangerousAddRef(ref held);
+                    return node.Value.Handle;
+                }
+
+                // Another file may have the name by now, as after every editor, or none.
+                _open.Remove(entry);
+                node.Value.Handle.Dispose();
             }
         }
 
@@ -138,13 +145,13 @@ internal sealed class HostFiles(HostFolder host, FatPlan plan, Action<string> wa
                 return opened;
             }
 
-            _open[entry] = _order.AddFirst((entry, opened));
+            _open[entry] = _order.AddFirst(new OpenFile(entry, opened, host.Clock.GetTimestamp()));
             if (_order.Count > MaxOpen)
             {
-                (int oldest, SafeFileHandle handle) = _order.Last!.Value;
+                OpenFile oldest = _order.Last!.Value;
                 _order.RemoveLast();
-                _open.Remove(oldest);
-                handle.Dispose();
+                _open.Remove(oldest.Entry);
+                oldest.Handle.Dispose();
             }
         }
 
@@ -214,4 +221,10 @@ internal sealed class HostFiles(HostFolder host, FatPlan plan, Action<string> wa
             warn($"more than {MaxTold} files have changed since the disk was made; no more are told of");
         }
     }
+
+    /// <summary>A file that is open.</summary>
+    /// <param name="Entry">Which.</param>
+    /// <param name="Handle">Its descriptor.</param>
+    /// <param name="Opened">When, by the folder's clock.</param>
+    private readonly record struct OpenFile(int Entry, SafeFileHandle Handle, long Opened);
 }

@@ -81,7 +81,7 @@ public sealed class ApplyTests
     }
 
     [SkippableFact]
-    public void The_read_only_attribute_and_the_time_follow()
+    public void The_read_only_attribute_follows()
     {
         using var folder = new WrittenFolder(Fill);
         string path = Path.Join(folder.Folder, "one.txt");
@@ -91,6 +91,35 @@ public sealed class ApplyTests
         folder.Edit(image => Mtools.On(image, "mattrib", "-r", "::one.txt"));
         folder.Apply();
         Assert.Equal("644", Mode(path));
+    }
+
+    [SkippableFact]
+    public void Time_of_a_changed_file_follows_and_rights_of_its_old_content_do_not()
+    {
+        using var folder = new WrittenFolder(Fill);
+        string path = Path.Join(folder.Folder, "one.txt");
+        const UnixFileMode Plain = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute
+            | UnixFileMode.OtherRead;
+        if (!OperatingSystem.IsWindows())
+        {
+            File.SetUnixFileMode(path, Plain | UnixFileMode.SetUser | UnixFileMode.SetGroup);
+        }
+
+        folder.Edit(image =>
+        {
+            string source = image + ".source";
+            File.WriteAllText(source, "the guest's");
+            File.SetLastWriteTime(source, new DateTime(2001, 2, 3, 4, 5, 6, DateTimeKind.Local));
+            Mtools.On(image, "mcopy", "-o", "-m", source, "::one.txt");
+            File.Delete(source);
+        });
+        folder.Apply();
+        Assert.Equal("the guest's", File.ReadAllText(path));
+        Assert.Equal(new DateTime(2001, 2, 3, 4, 5, 6, DateTimeKind.Local), File.GetLastWriteTime(path));
+        if (!OperatingSystem.IsWindows())
+        {
+            Assert.Equal(Plain, File.GetUnixFileMode(path));
+        }
     }
 
     [SkippableFact]

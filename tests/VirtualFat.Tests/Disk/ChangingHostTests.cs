@@ -57,6 +57,44 @@ public sealed class ChangingHostTests : IDisposable
     }
 
     [Fact]
+    public void A_file_that_was_read_and_is_replaced_removed_or_moved_away_is_noticed()
+    {
+        string file = Write("a.bin", 0x11, 3000);
+        Directory.CreateDirectory(Path.Join(_root, "sub"));
+        Write("sub/c.bin", 0x12, 3000);
+        using TestDisk disk = TestDisk.Open(Options);
+        var clock = new StoppedClock();
+        disk.Synthesiser.Host.Clock = clock;
+        disk.Synthesiser.Host.Forget(); // What the scan opened has times of another clock.
+        Assert.Equal(Filled(0x11, 3000), ReadFile(disk, "a.bin"));
+        Assert.Equal(Filled(0x12, 3000), ReadFile(disk, "c.bin"));
+
+        // As editors save: a new file takes the name. And a folder leaves the tree.
+        string other = _dir.Write("new", Filled(0x77, 3000));
+        File.Move(other, file, overwrite: true);
+        Directory.Move(Path.Join(_root, "sub"), _dir.File("elsewhere"));
+        clock.Advance(HostFolder.Trust);
+        Assert.Equal(Filled(0x77, 3000), ReadFile(disk, "a.bin"));
+        Assert.Equal(new byte[3000], ReadFile(disk, "c.bin"));
+        Assert.Equal(2, disk.Warnings.Count);
+        File.Delete(file);
+        clock.Advance(HostFolder.Trust);
+        Assert.Equal(new byte[3000], ReadFile(disk, "a.bin"));
+    }
+
+    [Fact]
+    public void Looking_again_stays_in_the_folder_whatever_stands_at_its_path()
+    {
+        Write("a.bin", 0x11, 10);
+        Directory.CreateDirectory(_dir.File("outside"));
+        using HostFolder host = HostFolder.Open(_root);
+        Directory.Move(_root, _dir.File("moved"));
+        Directory.CreateSymbolicLink(_root, _dir.File("outside"));
+        using HostFolder again = host.Reopen();
+        Assert.Equal(host.Stat.Inode, again.Stat.Inode);
+    }
+
+    [Fact]
     public void Links_in_the_place_of_a_file_or_folder_lead_nowhere()
     {
         string secret = _dir.Write("secret", Filled(0x66, 3000));
@@ -137,5 +175,17 @@ public sealed class ChangingHostTests : IDisposable
         string path = Path.Join(_root, name);
         File.WriteAllBytes(path, Filled(value, count));
         return path;
+    }
+
+    /// <summary>Time that passes when it is told to.</summary>
+    private sealed class StoppedClock : TimeProvider
+    {
+        private long _now = 1;
+
+        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+
+        public void Advance(TimeSpan time) => _now += time.Ticks;
+
+        public override long GetTimestamp() => _now;
     }
 }
