@@ -38,17 +38,23 @@ internal sealed class JournalBlocks : IDisposable
     private readonly HashSet<uint> _unsaved = [];
     private readonly Stack<uint> _free = new();
     private readonly List<uint> _freeAfterSaving = [];
+    private readonly JournalAreas _indexAreas = new();
+    private readonly JournalAreas _stateAreas = new();
     private readonly Lock _lock = new();
     private readonly long _memoryBlocks;
     private readonly JournalFile _file;
+    private readonly int _maxBlocks;
+    private int _blocks;
     private uint _next;
     private bool _hasIndex;
 
     /// <summary>Makes an empty journal.</summary>
     /// <param name="memory">Bytes to keep in memory.</param>
     /// <param name="file">Where the rest goes, made when it is needed; disposed with this.</param>
-    public JournalBlocks(long memory, JournalFile file)
+    /// <param name="maxBlocks">Most blocks that it takes: as many as its index can tell of.</param>
+    public JournalBlocks(long memory, JournalFile file, int maxBlocks = JournalIndex.MaxBlocks)
     {
+        _maxBlocks = maxBlocks;
         _memoryBlocks = memory / BlockSize;
         _file = file;
     }
@@ -100,6 +106,7 @@ internal sealed class JournalBlocks : IDisposable
                 int within = (int)(offset % BlockSize);
                 int step = (int)Math.Min(BlockSize - within, end - offset);
                 JournalEntry old = Get(offset / BlockSize);
+                CheckRoom(old);
                 JournalEntry entry = old.WithZero(Sectors(within, step));
                 if (old.HasSlot && !entry.HasSlot)
                 {
@@ -219,20 +226,34 @@ internal sealed class JournalBlocks : IDisposable
                 _file.WriteSlot(slot, 0, _memory[slot]);
             }
 
-            byte[] index = JournalIndex.Write(Entries());
-            (uint, byte[]) indexPart = (Reserve(index), index);
-            (uint, byte[])? statePart = state is null ? null : (Reserve(state), state);
-            IReadOnlyList<JournalPart> old = _file.Save(indexPart, statePart, applyId, isApplied);
+            // From here on what is written may count, whether or not we come to hear of it.
             _hasIndex = true;
-            _unsaved.Clear();
-            foreach (JournalPart part in old)
+            PinSaved();
+            byte[] index = JournalIndex.Write(Entries(), _blocks);
+            try
             {
-                for (uint i = 0; i < part.SlotCount; i++)
+                (uint, byte[]) indexPart = (Reserve(_indexAreas, index), index);
+                (uint, byte[])? statePart = state is null ? null : (Reserve(_stateAreas, state), state);
+                _file.Save(indexPart, statePart, applyId, isApplied);
+            }
+            catch
+            {
+                Release(_indexAreas.GiveUp(), _freeAfterSaving.Add);
+                if (state is not null)
                 {
-                    _free.Push(part.Slot + i);
+                    Release(_stateAreas.GiveUp(), _freeAfterSaving.Add);
                 }
+
+                throw;
             }
 
+            _indexAreas.Done();
+            if (state is not null)
+            {
+                _stateAreas.Done();
+            }
+
+            _unsaved.Clear();
             foreach (uint slot in _freeAfterSaving)
             {
                 _free.Push(slot);
@@ -262,12 +283,25 @@ internal sealed class JournalBlocks : IDisposable
         {
             for (uint i = 0; i < part.SlotCount; i++)
             {
-                used.Add(part.Slot + i);
+                if (!used.Add(part.Slot + i))
+                {
+                    throw file.Damaged("a block is where its index is");
+                }
             }
         }
 
-        // Slots that nothing leads to are left alone: finding them would cost memory for each.
+        blocks._indexAreas.Load(index);
+        blocks._stateAreas.Load(state);
         blocks._next = used.Count == 0 ? 0 : used.Max() + 1;
+        for (uint slot = blocks._next; slot-- > 0;)
+        {
+            if (!used.Contains(slot))
+            {
+                blocks._free.Push(slot);
+            }
+        }
+
+        blocks.PinSaved();
         return blocks;
     }
 
@@ -339,6 +373,13 @@ internal sealed class JournalBlocks : IDisposable
     private void WriteBlock(long block, int within, ReadOnlySpan<byte> bytes)
     {
         JournalEntry entry = Get(block);
+        CheckRoom(entry);
+        if (entry.IsPinned)
+        {
+            MoveBlock(block, entry);
+            entry = Get(block);
+        }
+
         uint slot = entry.HasSlot ? entry.Slot : Allocate();
         if (_memory.TryGetValue(slot, out byte[]? memory))
         {
@@ -353,7 +394,7 @@ internal sealed class JournalBlocks : IDisposable
             }
             catch (BlockException) when (!entry.HasSlot)
             {
-                _free.Push(slot);
+                GiveBack(slot);
                 throw;
             }
         }
@@ -373,32 +414,100 @@ internal sealed class JournalBlocks : IDisposable
         }
     }
 
-    private uint Reserve(byte[] bytes)
+    /// <summary>
+    /// A slot that the saved index calls not fresh keeps its bytes until the next saving: were they others after a
+    /// crash, the folder would never hear of them.
+    /// </summary>
+    private void MoveBlock(long block, JournalEntry entry)
     {
-        uint first = _next;
-        _next = checked(_next + (uint)((bytes.Length + BlockSize - 1) / BlockSize));
-        return first;
+        byte[] bytes = new byte[BlockSize];
+        ReadSlot(entry.Slot, 0, bytes);
+        uint slot = Allocate();
+        if (_memory.TryGetValue(slot, out byte[]? memory))
+        {
+            bytes.CopyTo(memory.AsSpan());
+            _unsaved.Add(slot);
+        }
+        else
+        {
+            try
+            {
+                _file.WriteSlot(slot, 0, bytes);
+            }
+            catch (BlockException)
+            {
+                GiveBack(slot);
+                throw;
+            }
+        }
+
+        Free(entry.Slot);
+        Set(block, JournalEntry.Make(entry.Data, entry.Zero, entry.Fresh, slot));
+    }
+
+    private void CheckRoom(JournalEntry entry)
+    {
+        if (entry == default && _blocks >= _maxBlocks)
+        {
+            throw new BlockException(
+                BlockErrorKind.NoSpace,
+                $"the journal of the folder is full: it takes what was written to {_maxBlocks} blocks of 4 KiB")
+            {
+                Hint = "Unmount the disk, so that the folder follows, and mount it again.",
+            };
+        }
+    }
+
+    private void PinSaved()
+    {
+        foreach (JournalEntry[] group in _groups.Values)
+        {
+            for (int i = 0; i < group.Length; i++)
+            {
+                group[i] = group[i].Saved();
+            }
+        }
+    }
+
+    private uint Reserve(JournalAreas areas, byte[] bytes) => areas.Next(
+        (uint)((bytes.Length + BlockSize - 1) / BlockSize), AllocateArea, area => Release(area, _free.Push)).First;
+
+    private static void Release(JournalArea area, Action<uint> free)
+    {
+        for (uint i = 0; i < area.Count; i++)
+        {
+            free(area.First + i);
+        }
+    }
+
+    private JournalArea AllocateArea(uint count)
+    {
+        if (count > JournalFile.MaxSlots - _next)
+        {
+            throw new BlockException(BlockErrorKind.NoSpace, "the journal of the folder is full");
+        }
+
+        var area = new JournalArea(_next, count);
+        _next += count;
+        return area;
     }
 
     private uint Allocate()
     {
-        uint slot = _free.TryPop(out uint free) ? free : _next;
-        if (slot == _next)
-        {
-            if (_next >= JournalFile.MaxSlots)
-            {
-                throw new BlockException(BlockErrorKind.NoSpace, "the journal of the folder is full");
-            }
-
-            _next++;
-        }
-
+        uint slot = _free.TryPop(out uint free) ? free : AllocateArea(1).First;
         if (_memory.Count < _memoryBlocks)
         {
             _memory.Add(slot, new byte[BlockSize]);
         }
 
         return slot;
+    }
+
+    private void GiveBack(uint slot)
+    {
+        _memory.Remove(slot);
+        _unsaved.Remove(slot);
+        _free.Push(slot);
     }
 
     private void Free(uint slot)
@@ -426,7 +535,9 @@ internal sealed class JournalBlocks : IDisposable
             _groups.Add(block / GroupSize, group);
         }
 
-        group[block % GroupSize] = entry;
+        ref JournalEntry at = ref group[block % GroupSize];
+        _blocks += (at == default ? 0 : -1) + (entry == default ? 0 : 1);
+        at = entry;
     }
 
     private IEnumerable<(long Block, JournalEntry Entry)> Entries()
