@@ -104,6 +104,19 @@ internal sealed class HostChanges(HostTree tree, Action<string>? hook = null, Ho
         return result;
     }
 
+    /// <summary>Renames; what has the new name is no more.</summary>
+    public void Replace(HostPath from, HostPath to)
+    {
+        hook?.Invoke($"renameat2 {from} {to}");
+        int result = Rename(from, to, 0);
+        if (result != 0)
+        {
+            throw HostErrors.Make(-result, $"cannot be renamed to '{to}'", Tree.NameOf(from));
+        }
+
+        hook?.Invoke($"renameat2 {from} {to}, done");
+    }
+
     /// <summary>Lets two names change places: 0, -ENOENT or -ENOTDIR; other failures are thrown.</summary>
     public int TryExchange(HostPath a, HostPath b)
     {
