@@ -21,8 +21,7 @@ internal enum JournalSource
 /// ("fresh"): a file of which no sector is fresh has not changed.
 /// </summary>
 /// <remarks>
-/// For several threads; one lock around everything, also around the copying, so that nobody sees half a sector. Slots
-/// that become free are used again only when no saved index can lead to them any more.
+/// For several threads; one lock around everything, also around the copying, so that nobody sees half a sector.
 /// </remarks>
 internal sealed class JournalBlocks : IDisposable
 {
@@ -34,19 +33,13 @@ internal sealed class JournalBlocks : IDisposable
 
     private const int GroupSize = 512;
     private readonly Dictionary<long, JournalEntry[]> _groups = [];
-    private readonly Dictionary<uint, byte[]> _memory = [];
-    private readonly HashSet<uint> _unsaved = [];
-    private readonly Stack<uint> _free = new();
-    private readonly List<uint> _freeAfterSaving = [];
     private readonly JournalAreas _indexAreas = new();
     private readonly JournalAreas _stateAreas = new();
     private readonly Lock _lock = new();
-    private readonly long _memoryBlocks;
+    private readonly JournalSlots _slots;
     private readonly JournalFile _file;
     private readonly int _maxBlocks;
     private int _blocks;
-    private uint _next;
-    private bool _hasIndex;
 
     /// <summary>Makes an empty journal.</summary>
     /// <param name="memory">Bytes to keep in memory.</param>
@@ -55,7 +48,7 @@ internal sealed class JournalBlocks : IDisposable
     public JournalBlocks(long memory, JournalFile file, int maxBlocks = JournalIndex.MaxBlocks)
     {
         _maxBlocks = maxBlocks;
-        _memoryBlocks = memory / BlockSize;
+        _slots = new JournalSlots(memory, file);
         _file = file;
     }
 
@@ -72,7 +65,7 @@ internal sealed class JournalBlocks : IDisposable
         {
             lock (_lock)
             {
-                return ((long)_next - _free.Count - _freeAfterSaving.Count) * BlockSize;
+                return _slots.UsedCount * BlockSize;
             }
         }
     }
@@ -110,7 +103,7 @@ internal sealed class JournalBlocks : IDisposable
                 JournalEntry entry = old.WithZero(Sectors(within, step));
                 if (old.HasSlot && !entry.HasSlot)
                 {
-                    Free(old.Slot);
+                    _slots.Free(old.Slot);
                 }
 
                 Set(offset / BlockSize, entry);
@@ -139,7 +132,7 @@ internal sealed class JournalBlocks : IDisposable
             }
             else if (source == JournalSource.Journal)
             {
-                ReadSlot(Get(offset / BlockSize).Slot, (int)(offset % BlockSize), part);
+                _slots.Read(Get(offset / BlockSize).Slot, (int)(offset % BlockSize), part);
             }
 
             return source;
@@ -221,13 +214,10 @@ internal sealed class JournalBlocks : IDisposable
     {
         lock (_lock)
         {
-            foreach (uint slot in _unsaved)
-            {
-                _file.WriteSlot(slot, 0, _memory[slot]);
-            }
+            _slots.WriteBack();
 
             // From here on what is written may count, whether or not we come to hear of it.
-            _hasIndex = true;
+            _slots.HasIndex = true;
             PinSaved();
             byte[] index = JournalIndex.Write(Entries(), _blocks);
             try
@@ -238,10 +228,10 @@ internal sealed class JournalBlocks : IDisposable
             }
             catch
             {
-                Release(_indexAreas.GiveUp(), _freeAfterSaving.Add);
+                _slots.Release(_indexAreas.GiveUp(), isDoubtful: true);
                 if (state is not null)
                 {
-                    Release(_stateAreas.GiveUp(), _freeAfterSaving.Add);
+                    _slots.Release(_stateAreas.GiveUp(), isDoubtful: true);
                 }
 
                 throw;
@@ -253,20 +243,14 @@ internal sealed class JournalBlocks : IDisposable
                 _stateAreas.Done();
             }
 
-            _unsaved.Clear();
-            foreach (uint slot in _freeAfterSaving)
-            {
-                _free.Push(slot);
-            }
-
-            _freeAfterSaving.Clear();
+            _slots.Saved();
         }
     }
 
     /// <summary>Goes on with a journal that was kept.</summary>
     public static JournalBlocks Load(long memory, JournalFile file)
     {
-        var blocks = new JournalBlocks(memory, file) { _hasIndex = true };
+        var blocks = new JournalBlocks(memory, file);
         (long Block, JournalEntry Entry)[] entries = JournalIndex.Parse(file.ReadIndex(out JournalPart index), file);
         var used = new HashSet<uint>();
         foreach ((long block, JournalEntry entry) in entries)
@@ -292,15 +276,7 @@ internal sealed class JournalBlocks : IDisposable
 
         blocks._indexAreas.Load(index);
         blocks._stateAreas.Load(state);
-        blocks._next = used.Count == 0 ? 0 : used.Max() + 1;
-        for (uint slot = blocks._next; slot-- > 0;)
-        {
-            if (!used.Contains(slot))
-            {
-                blocks._free.Push(slot);
-            }
-        }
-
+        blocks._slots.Load(used);
         blocks.PinSaved();
         return blocks;
     }
@@ -380,38 +356,18 @@ internal sealed class JournalBlocks : IDisposable
             entry = Get(block);
         }
 
-        uint slot = entry.HasSlot ? entry.Slot : Allocate();
-        if (_memory.TryGetValue(slot, out byte[]? memory))
+        uint slot = entry.HasSlot ? entry.Slot : _slots.Allocate();
+        try
         {
-            bytes.CopyTo(memory.AsSpan(within));
-            _unsaved.Add(slot);
+            _slots.Write(slot, within, bytes);
         }
-        else
+        catch (BlockException) when (!entry.HasSlot)
         {
-            try
-            {
-                _file.WriteSlot(slot, within, bytes);
-            }
-            catch (BlockException) when (!entry.HasSlot)
-            {
-                GiveBack(slot);
-                throw;
-            }
+            _slots.GiveBack(slot);
+            throw;
         }
 
         Set(block, entry.WithData(Sectors(within, bytes.Length), slot));
-    }
-
-    private void ReadSlot(uint slot, int within, Span<byte> buffer)
-    {
-        if (_memory.TryGetValue(slot, out byte[]? memory))
-        {
-            memory.AsSpan(within, buffer.Length).CopyTo(buffer);
-        }
-        else
-        {
-            _file.ReadSlot(slot, within, buffer);
-        }
     }
 
     /// <summary>
@@ -421,27 +377,19 @@ internal sealed class JournalBlocks : IDisposable
     private void MoveBlock(long block, JournalEntry entry)
     {
         byte[] bytes = new byte[BlockSize];
-        ReadSlot(entry.Slot, 0, bytes);
-        uint slot = Allocate();
-        if (_memory.TryGetValue(slot, out byte[]? memory))
+        _slots.Read(entry.Slot, 0, bytes);
+        uint slot = _slots.Allocate();
+        try
         {
-            bytes.CopyTo(memory.AsSpan());
-            _unsaved.Add(slot);
+            _slots.Write(slot, 0, bytes);
         }
-        else
+        catch (BlockException)
         {
-            try
-            {
-                _file.WriteSlot(slot, 0, bytes);
-            }
-            catch (BlockException)
-            {
-                GiveBack(slot);
-                throw;
-            }
+            _slots.GiveBack(slot);
+            throw;
         }
 
-        Free(entry.Slot);
+        _slots.Free(entry.Slot);
         Set(block, JournalEntry.Make(entry.Data, entry.Zero, entry.Fresh, slot));
     }
 
@@ -470,59 +418,8 @@ internal sealed class JournalBlocks : IDisposable
     }
 
     private uint Reserve(JournalAreas areas, byte[] bytes) => areas.Next(
-        (uint)((bytes.Length + BlockSize - 1) / BlockSize), AllocateArea, area => Release(area, _free.Push)).First;
-
-    private static void Release(JournalArea area, Action<uint> free)
-    {
-        for (uint i = 0; i < area.Count; i++)
-        {
-            free(area.First + i);
-        }
-    }
-
-    private JournalArea AllocateArea(uint count)
-    {
-        if (count > JournalFile.MaxSlots - _next)
-        {
-            throw new BlockException(BlockErrorKind.NoSpace, "the journal of the folder is full");
-        }
-
-        var area = new JournalArea(_next, count);
-        _next += count;
-        return area;
-    }
-
-    private uint Allocate()
-    {
-        uint slot = _free.TryPop(out uint free) ? free : AllocateArea(1).First;
-        if (_memory.Count < _memoryBlocks)
-        {
-            _memory.Add(slot, new byte[BlockSize]);
-        }
-
-        return slot;
-    }
-
-    private void GiveBack(uint slot)
-    {
-        _memory.Remove(slot);
-        _unsaved.Remove(slot);
-        _free.Push(slot);
-    }
-
-    private void Free(uint slot)
-    {
-        _memory.Remove(slot);
-        _unsaved.Remove(slot);
-        if (_hasIndex)
-        {
-            _freeAfterSaving.Add(slot);
-        }
-        else
-        {
-            _free.Push(slot);
-        }
-    }
+        (uint)((bytes.Length + BlockSize - 1) / BlockSize), _slots.AllocateArea,
+        area => _slots.Release(area, isDoubtful: false)).First;
 
     private JournalEntry Get(long block) =>
         _groups.TryGetValue(block / GroupSize, out JournalEntry[]? group) ? group[block % GroupSize] : default;

@@ -396,12 +396,6 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
         {
             Lock(handle, Path);
             File.Move(unnamed, Path);
-            using SafeFileHandle? parent = SysOpen.TryOpen(directory, SysOpen.O_RDONLY, out _);
-            int result = parent is null ? 0 : SysFsync.Sync(parent);
-            if (result != 0)
-            {
-                throw HostErrors.Make(-result, "cannot make the journal", Path);
-            }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -409,8 +403,15 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
             throw new BlockException(BlockErrorKind.IoError, $"cannot make the journal '{Path}': {e.Message}", e);
         }
 
-        Hook?.Invoke("open, done");
         _handle = handle;
+        using SafeFileHandle? parent = SysOpen.TryOpen(directory, SysOpen.O_RDONLY, out _);
+        int result = parent is null ? 0 : SysFsync.Sync(parent);
+        if (result != 0)
+        {
+            throw HostErrors.Make(-result, "cannot make the journal", Path);
+        }
+
+        Hook?.Invoke("open, done");
         return handle;
     }
 
