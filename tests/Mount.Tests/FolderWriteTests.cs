@@ -107,7 +107,6 @@ public sealed class FolderWriteTests
     /// <summary>What the kernel holds back of any of the files, and a mount that ignores flushes.</summary>
     [SkippableTheory]
     [InlineData("writeback")]
-    [InlineData("none")]
     [InlineData("unsafe")]
     public void Commit_takes_in_what_was_written_through_p1_whatever_the_cache(string cache)
     {
