@@ -41,6 +41,18 @@ public readonly record struct StatInfo(
     /// <summary>When the contents were last written, nanoseconds since 1970.</summary>
     public long ModifiedNs { get; init; }
 
+    /// <summary>When contents, name, owner or mode last changed, nanoseconds since 1970; nobody can set it.</summary>
+    public long ChangedNs { get; init; }
+
+    /// <summary>The mount that it was found on; 0 where the kernel does not say (before Linux 5.8).</summary>
+    public ulong MountId { get; init; }
+
+    /// <summary>True for what nobody may change, whatever the permissions (chattr +i).</summary>
+    public bool IsImmutable { get; init; }
+
+    /// <summary>True for what may only grow (chattr +a).</summary>
+    public bool IsAppendOnly { get; init; }
+
     /// <summary>When the contents were last read, nanoseconds since 1970.</summary>
     public long AccessedNs { get; init; }
 
@@ -57,7 +69,10 @@ public static unsafe partial class Stat
     private const int AT_STATX_FORCE_SYNC = 0x2000;
     private const uint STATX_BASIC_STATS = 0x7FF;
     private const uint STATX_BTIME = 0x800;
+    private const uint STATX_MNT_ID = 0x1000;
     private const uint STATX_DIOALIGN = 0x2000;
+    private const ulong STATX_ATTR_IMMUTABLE = 0x10;
+    private const ulong STATX_ATTR_APPEND = 0x20;
     private const int MaxName = 255;
 
     /// <summary>0 or -errno. Symlinks are followed unless <paramref name="noFollow"/>.</summary>
@@ -123,7 +138,8 @@ public static unsafe partial class Stat
     {
         // SAFETY: struct statx has 256 bytes; its fields are read at the offsets of linux/stat.h.
         byte* raw = stackalloc byte[256];
-        while (NativeStatx(directory, path, flags, STATX_BASIC_STATS | STATX_BTIME | STATX_DIOALIGN, raw) != 0)
+        const uint Mask = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID | STATX_DIOALIGN;
+        while (NativeStatx(directory, path, flags, Mask, raw) != 0)
         {
             int errno = Marshal.GetLastPInvokeError();
             if (errno != Errno.EINTR)
@@ -146,6 +162,10 @@ public static unsafe partial class Stat
             AccessedNs = ToNanoseconds(raw + 64),
             CreatedNs = (*(uint*)raw & STATX_BTIME) != 0 ? ToNanoseconds(raw + 80) : null,
             ModifiedNs = ToNanoseconds(raw + 112),
+            ChangedNs = ToNanoseconds(raw + 96),
+            MountId = (*(uint*)raw & STATX_MNT_ID) != 0 ? *(ulong*)(raw + 144) : 0,
+            IsImmutable = (*(ulong*)(raw + 8) & STATX_ATTR_IMMUTABLE) != 0,
+            IsAppendOnly = (*(ulong*)(raw + 8) & STATX_ATTR_APPEND) != 0,
         };
         return 0;
     }

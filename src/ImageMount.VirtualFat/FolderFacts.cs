@@ -18,6 +18,7 @@ internal static class FolderFacts
             folders += (plan.Table[entry].Attributes & FatAttributes.Directory) != 0 ? 1 : 0;
         }
 
+        info.IsOfTheDisk = true;
         info.ClusterSize = geometry.ClusterSize;
         Add(info, "fat-type", (long)geometry.Type);
         Add(info, "label", plan.Volume.Label?.ToString() ?? "");

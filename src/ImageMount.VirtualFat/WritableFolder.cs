@@ -31,18 +31,21 @@ internal static class WritableFolder
         JournalBlocks? journal = null;
         try
         {
-            Prepare(host, warn);
+            FolderRecovery recovery = Prepare(host, warn);
             (plan, journal, Func<VolumeGeometry, FolderState>? readState) =
                 options.Journal is { } path
                     ? Continue(host, options, path, warn)
-                    : Begin(host, options, zone, warn, cancellationToken);
+                    : Begin(host, options, zone, warn, recovery, cancellationToken);
+            await TimeSteps.WaitAsync(plan.Plan.Table, host.Clock, cancellationToken).ConfigureAwait(false);
             var reader = new PlanReader(plan);
             VolumeGeometry geometry = await ReadGeometryAsync(reader, plan.Plan, cancellationToken)
                 .ConfigureAwait(false);
             FolderState planned = FolderState.FromPlan(plan.Plan);
             FatPlan plannedDisk = plan.Plan;
+            FolderState? kept = readState?.Invoke(geometry);
+            FolderState state = kept is null ? planned : recovery.Correct(kept);
             var disk = new FolderDisk(
-                reader, geometry, planned, readState?.Invoke(geometry) ?? planned, journal, new FolderDiskParts
+                reader, geometry, planned, state, journal, new FolderDiskParts
                 {
                     Root = host.Root,
                     Name = host.Path,
@@ -50,6 +53,16 @@ internal static class WritableFolder
                     Warn = warn,
                     EncodeState = state => PlanCodec.Write(plannedDisk, state),
                 });
+            if (kept is not null)
+            {
+                if (!ReferenceEquals(state, kept))
+                {
+                    disk.KeepState();
+                }
+
+                recovery.Conclude(state.ApplyId);
+            }
+
             return new WritableFatDevice(plan, disk, warn);
         }
         catch
@@ -62,7 +75,7 @@ internal static class WritableFolder
         }
     }
 
-    private static void Prepare(HostFolder host, Action<string> warn)
+    private static FolderRecovery Prepare(HostFolder host, Action<string> warn)
     {
         int result = SysFlock.TryLock(host.Root);
         if (result == -Errno.EWOULDBLOCK)
@@ -70,24 +83,41 @@ internal static class WritableFolder
             throw new BlockException(BlockErrorKind.InUse, $"the folder '{host.Path}' is open for writing already");
         }
 
-        using var tree = new HostTree(host.Root, host.Path);
+        var tree = new HostTree(host.Root, host.Path);
         var changes = new HostChanges(tree);
-        FolderRecovery.Run(changes, warn);
-        var notes = new List<string>();
-        StagingFolder.Create(changes).Discard(notes);
+        FolderRecovery recovery = FolderRecovery.Run(changes, warn);
+        StagingFolder.Create(changes).Discard([]);
+        return recovery;
     }
 
     private static (FatSynthesiser Plan, JournalBlocks Journal, Func<VolumeGeometry, FolderState>? State) Begin(
         HostFolder host, VirtualFatOptions options, TimeZoneInfo zone, Action<string> warn,
-        CancellationToken cancellationToken)
+        FolderRecovery recovery, CancellationToken cancellationToken)
     {
         string directory = options.JournalDir ?? JournalPlace.DefaultFolder();
         JournalPlace.CheckLeft(directory, host.RealPath, warn);
+        recovery.Conclude(null);
         JournalPlace.RequireWritable(directory);
         FatPlan plan = FatPlanner.Make(host, options, zone, warn, cancellationToken);
+        CheckSize(plan);
         var file = new JournalFile(
             JournalPlace.NewPath(directory, host.RealPath), host.RealPath, plan.Geometry.TotalBytes);
         return (new FatSynthesiser(host, plan, warn), new JournalBlocks(options.JournalMemory, file), null);
+    }
+
+    /// <summary>A folder that could be shown, and written to, but never follow.</summary>
+    private static void CheckSize(FatPlan plan)
+    {
+        if (plan.Table.Count > VolumeReader.MaxNodes)
+        {
+            throw BlockException.Limit(
+                "the folder has too many entries to be written to", plan.Table.Count, VolumeReader.MaxNodes);
+        }
+
+        if (PlanCodec.EstimateSize(plan) is > JournalFile.MaxPart and var size)
+        {
+            throw BlockException.Limit("the folder has too many names to be written to", size, JournalFile.MaxPart);
+        }
     }
 
     private static (FatSynthesiser Plan, JournalBlocks Journal, Func<VolumeGeometry, FolderState>? State) Continue(

@@ -27,7 +27,7 @@ public class VirtualFatConformance : ConformanceReading
         return map;
     }
 
-    private static async ValueTask<long> FindAsync(OptionMap whole, byte[] content)
+    internal static async ValueTask<long> FindAsync(OptionMap whole, byte[] content)
     {
         await using Graph graph = await TestGraph.Opener.OpenAsync(whole, TestGraph.ReadOnly);
         byte[] disk = new byte[graph.Root.Length];

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Text.Json;
 using ImageMount.Mount.Tests.Support;
 
 namespace ImageMount.Mount.Tests;
@@ -79,6 +80,35 @@ public sealed class FolderTests
         Assert.Contains("'a:b' has a character", result.Error, StringComparison.Ordinal);
         result = box.TryMount("fat:" + box.Folder, "--fat-unsupported", "no");
         Assert.Contains("unsupported", result.Error, StringComparison.Ordinal);
+    }
+
+    [SkippableFact]
+    public void Info_tells_of_the_volume()
+    {
+        using var box = new MountBox();
+        string folder = Directory.CreateDirectory(box["folder"]).FullName;
+        Directory.CreateDirectory(Path.Join(folder, "sub"));
+        File.WriteAllText(Path.Join(folder, "one.txt"), "1");
+        File.WriteAllText(Path.Join(folder, "sub", "two.txt"), "2");
+        string text = Tool.Run(Tool.Imgmount, "info", $"fat:16:{folder}");
+        foreach (string line in (string[])["fat type", "label", "cluster size", "free bytes", "files", "folders", "volume id"])
+        {
+            Assert.Contains(line, text, StringComparison.OrdinalIgnoreCase);
+        }
+
+        using JsonDocument json = JsonDocument.Parse(Tool.Run(Tool.Imgmount, "info", "--output=json", $"fat:16:{folder}"));
+        JsonElement root = json.RootElement;
+        JsonElement specific = root.GetProperty("format-specific");
+        Assert.Equal("raw", root.GetProperty("format").GetString());
+        Assert.Equal("vvfat", specific.GetProperty("type").GetString());
+        JsonElement data = specific.GetProperty("data");
+        Assert.Equal(16, data.GetProperty("fat-type").GetInt32());
+        Assert.Equal("IMGMOUNT", data.GetProperty("label").GetString()!.TrimEnd());
+        Assert.Equal(2, data.GetProperty("files").GetInt32());
+        Assert.Equal(1, data.GetProperty("folders").GetInt32());
+        long cluster = root.GetProperty("cluster-size").GetInt64();
+        Assert.InRange(data.GetProperty("free-bytes").GetInt64(), 64 << 20, root.GetProperty("virtual-size").GetInt64());
+        Assert.Equal(0, data.GetProperty("free-bytes").GetInt64() % cluster);
     }
 
     private static string List(MountedImage mount) =>

@@ -104,6 +104,62 @@ public sealed class FolderWriteTests
         readOnly.Unmount();
     }
 
+    /// <summary>What the kernel holds back of any of the files, and a mount that ignores flushes.</summary>
+    [SkippableTheory]
+    [InlineData("writeback")]
+    [InlineData("unsafe")]
+    public void Commit_takes_in_what_was_written_through_p1_whatever_the_cache(string cache)
+    {
+        Needs.Mounting();
+        using var box = new MountBox();
+        string folder = MakeFolder(box);
+        string hello = Path.Join(folder, "hello.txt");
+        MountedImage mount = box.Mount($"fat:rw:{folder}", "--cache", cache);
+        byte[] start = new byte[4 << 20];
+        using (SafeFileHandle p1 = File.OpenHandle(mount["p1"], FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite))
+        {
+            int count = RandomAccess.Read(p1, start, 0);
+            int at = start.AsSpan(0, count).IndexOf("hello\0"u8);
+            Assert.True(at > 0);
+            Write(p1, at, "HELLO"u8);
+            Assert.Equal(0, Seek.Sync(p1));
+            Assert.Equal(cache == "unsafe" ? "hello" : "HELLO", File.ReadAllText(hello));
+            Write(p1, at, "Hallo"u8);
+            Tool.Run(Tool.Imgmount, "commit", mount.Point);
+            Assert.Equal("Hallo", File.ReadAllText(hello));
+            Write(p1, at, "Salut"u8);
+        }
+
+        mount.Unmount();
+        Assert.Equal("Salut", File.ReadAllText(hello));
+
+        // A whole page, aligned, as O_DIRECT files want it too.
+        void Write(SafeFileHandle file, int at, ReadOnlySpan<byte> text)
+        {
+            text.CopyTo(start.AsSpan(at));
+            int page = at / 4096 * 4096;
+            RandomAccess.Write(file, start.AsSpan(page, 4096), page);
+        }
+    }
+
+    [SkippableFact]
+    public void A_conflict_is_told_by_commit_also_when_a_flush_was_faster()
+    {
+        Needs.Mounting();
+        using var box = new MountBox();
+        string folder = MakeFolder(box);
+        MountedImage mount = box.Mount($"fat:rw:{folder}");
+        File.WriteAllText(box["new"], "new");
+        Mtool("mcopy", "-o", "-i", $"{mount.Disk}@@{PartitionStart}", box["new"], "::hello.txt");
+        File.WriteAllText(Path.Join(folder, "hello.txt"), "theirs");
+        ToolResult commit = Tool.Try(Tool.Imgmount, "commit", mount.Point);
+        Assert.Equal(0, commit.ExitCode);
+        Assert.Contains("hello (imgmount conflict 1).txt", commit.ToString(), StringComparison.Ordinal);
+        mount.Unmount();
+        Assert.Equal("theirs", File.ReadAllText(Path.Join(folder, "hello.txt")));
+        Assert.Equal("new", File.ReadAllText(Path.Join(folder, "hello (imgmount conflict 1).txt")));
+    }
+
     private static string MakeFolder(MountBox box)
     {
         Skip.If(Tool.Try("mtools", "--version").ExitCode != 0, "mtools is not installed");

@@ -11,8 +11,9 @@ namespace ImageMount.Cli.Commands;
 
 /// <summary>
 /// `imgmount commit`: the folder behind a disk is brought up to date now. A running mount is asked by what every
-/// program can do: fsync(2) of the disk; how it went stands in .imgmount/commit.json. A journal that was kept is
-/// opened with its folder.
+/// program can do: fsync(2) of the disk files, so that the kernel holds nothing back, and of .imgmount/commit.json, which
+/// applies it even where flushes of the disk are ignored (--cache unsafe). How it went stands in that file. A journal that
+/// was kept is opened with its folder.
 /// </summary>
 internal static class CommitCommand
 {
@@ -33,20 +34,12 @@ internal static class CommitCommand
 
     private static int CommitMount(string path)
     {
-        bool isFolder = Directory.Exists(path);
-        string disk = isFolder ? Path.Join(path, "disk.raw") : path;
-        using (SafeFileHandle? handle = SysOpen.TryOpen(disk, SysOpen.O_RDONLY, out int errno))
+        if (!Directory.Exists(path))
         {
-            int result = handle is null ? -errno : SysFsync.Sync(handle);
-            if (result != 0)
-            {
-                throw new CommandException($"{disk} could not be written back: {Errno.Format(-result)}");
-            }
-        }
-
-        if (!isFolder)
-        {
-            Messages.Warn($"{path} was written back; what came of it stands in the log of the mount");
+            Sync(path);
+            Messages.Warn(
+                $"{path} was written back; what came of it stands in the log of the mount. With --cache unsafe the folder "
+                + "follows only when the disk is unmounted");
             return ExitCode.Done;
         }
 
@@ -57,7 +50,24 @@ internal static class CommitCommand
                 $"there is nothing to commit at {path}: it is not the disk of a folder (fat:rw:DIR)");
         }
 
+        // Programs may have written through any of the files, and the kernel may hold it back in each.
+        foreach (string file in Directory.GetFiles(path).Order(StringComparer.Ordinal))
+        {
+            Sync(file);
+        }
+
+        Sync(report);
         return Conclude(path, ReadReport(report));
+    }
+
+    private static void Sync(string path)
+    {
+        using SafeFileHandle? handle = SysOpen.TryOpen(path, SysOpen.O_RDONLY, out int errno);
+        int result = handle is null ? -errno : SysFsync.Sync(handle);
+        if (result != 0)
+        {
+            throw new CommandException($"{path} could not be written back: {Errno.Format(-result)}");
+        }
     }
 
     private static CommitReport ReadReport(string path)

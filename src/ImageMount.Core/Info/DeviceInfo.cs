@@ -44,6 +44,14 @@ public sealed class DeviceInfo
     /// or a list or dictionary of these.
     /// </summary>
     public List<KeyValuePair<string, object>> FormatSpecific { get; } = [];
+
+    /// <summary>
+    /// The facts are of the disk itself, not of a file in which it lies: so they are of what shows that disk as it is, too.
+    /// </summary>
+    public bool IsOfTheDisk { get; set; }
+
+    /// <summary>Driver that <see cref="FormatSpecific"/> comes from, where it is not <see cref="Format"/>.</summary>
+    public string? SpecificTo { get; set; }
 }
 
 /// <summary>An internal snapshot of an image.</summary>

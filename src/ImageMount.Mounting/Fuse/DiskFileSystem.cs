@@ -131,7 +131,14 @@ public sealed class DiskFileSystem : FuseFileSystem
     public override async ValueTask<int> FsyncAsync(
         FuseRequestContext context, ulong inode, ulong handle, bool dataOnly, CancellationToken cancellationToken)
     {
-        if (Find(inode) is not DiskFile { CanWrite: true } file)
+        TreeNode? node = Find(inode);
+        if (node is ReportFile report)
+        {
+            await report.SyncAsync().ConfigureAwait(false);
+            return 0;
+        }
+
+        if (node is not DiskFile { CanWrite: true } file)
         {
             return 0;
         }

@@ -60,9 +60,9 @@ public sealed class FuseMount
                 OpenSnapshot = (snapshot, token) => graph.OpenSnapshotAsync(snapshot.Id, token),
                 Reports =
                 [
-                    ("info.json", () => mount!.InfoAsync()),
-                    ("map.json", () => MapReport.JsonAsync(graph.Root, 0, graph.Root.Length)),
-                    ("stats.json", () => mount!.StatsAsync()),
+                    new("info.json", () => mount!.InfoAsync()),
+                    new("map.json", () => MapReport.JsonAsync(graph.Root, 0, graph.Root.Length)),
+                    new("stats.json", () => mount!.StatsAsync()),
                     .. CommitReports(graph),
                 ],
             },
@@ -112,11 +112,12 @@ public sealed class FuseMount
     }
 
     /// <summary>A report of how far what was written is in its place, where the disk stands for something else.</summary>
-    private static IEnumerable<(string Name, Func<IAsyncEnumerable<ReadOnlyMemory<byte>>> Content)> CommitReports(
-        Graph graph) =>
+    private static IEnumerable<TreeReport> CommitReports(Graph graph) =>
         graph.Root.CanWrite && graph.Nodes.Select(node => node.Device).OfType<Core.Info.ICommittable>().FirstOrDefault()
             is { } device
-            ? [(CommitJson.FileName, () => CommitJson.ReportAsync(device))]
+            ? [new(
+                CommitJson.FileName, () => CommitJson.ReportAsync(device),
+                async () => await device.CommitAsync(CancellationToken.None).ConfigureAwait(false))]
             : [];
 
     /// <summary>

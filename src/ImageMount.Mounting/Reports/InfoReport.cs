@@ -35,6 +35,13 @@ public static class InfoReport
         {
             DeviceInfo below = await file.DescribeAsync(cancellationToken).ConfigureAwait(false);
             info.ActualSize = below.ActualSize;
+            if (below.IsOfTheDisk && info.FormatSpecific.Count == 0)
+            {
+                info.ClusterSize ??= below.ClusterSize;
+                info.FormatSpecific.AddRange(below.FormatSpecific);
+                info.SpecificTo = below.Format;
+            }
+
             file = Child(file, "file");
         }
 
@@ -144,7 +151,7 @@ public static class InfoReport
         }
 
         json.WriteStartObject("format-specific");
-        json.WriteString("type", info.Format);
+        json.WriteString("type", info.SpecificTo ?? info.Format);
         json.WritePropertyName("data");
         ReportJson.WriteValue(json, info.FormatSpecific);
         json.WriteEndObject();

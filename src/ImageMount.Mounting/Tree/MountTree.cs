@@ -21,8 +21,7 @@ public sealed record MountTreeOptions
     public Func<SnapshotInfo, CancellationToken, ValueTask<BlockNode>>? OpenSnapshot { get; init; }
 
     /// <summary>Files of .imgmount by name, each with what makes its text.</summary>
-    public IReadOnlyList<(string Name, Func<IAsyncEnumerable<ReadOnlyMemory<byte>>> Source)> Reports { get; init; } =
-        [];
+    public IReadOnlyList<TreeReport> Reports { get; init; } = [];
 }
 
 /// <summary>
@@ -133,11 +132,10 @@ public sealed class MountTree
         return files;
     }
 
-    private TreeDirectory MakeReports(
-        TreeDirectory root, IReadOnlyList<(string Name, Func<IAsyncEnumerable<ReadOnlyMemory<byte>>> Source)> reports)
+    private TreeDirectory MakeReports(TreeDirectory root, IReadOnlyList<TreeReport> reports)
     {
         TreeDirectory directory = Adopt(new TreeDirectory(".imgmount", root));
-        directory.SetEntries([.. reports.Select(r => Adopt(new ReportFile(r.Name, directory, r.Source)))]);
+        directory.SetEntries([.. reports.Select(r => Adopt(new ReportFile(r.Name, directory, r)))]);
         return directory;
     }
 

@@ -4,13 +4,24 @@ namespace ImageMount.Mounting.Tree;
 public sealed class ReportFile : TreeNode
 {
     private readonly Func<IAsyncEnumerable<ReadOnlyMemory<byte>>> _source;
+    private readonly Func<ValueTask>? _sync;
 
-    internal ReportFile(string name, TreeDirectory parent, Func<IAsyncEnumerable<ReadOnlyMemory<byte>>> source)
-        : base(name, parent) => _source = source;
+    internal ReportFile(string name, TreeDirectory parent, TreeReport report)
+        : base(name, parent) => (_source, _sync) = (report.Content, report.Sync);
 
     /// <summary>Starts a new text.</summary>
     public ReportReader Open() => new(_source);
+
+    /// <summary>What fsync(2) of the file does: most often nothing.</summary>
+    public ValueTask SyncAsync() => _sync?.Invoke() ?? default;
 }
+
+/// <summary>A report, and what it stands for.</summary>
+/// <param name="Name">Name of the file.</param>
+/// <param name="Content">Makes its text.</param>
+/// <param name="Sync">Makes true what it tells of, when somebody syncs it; null: nothing to do.</param>
+public sealed record TreeReport(
+    string Name, Func<IAsyncEnumerable<ReadOnlyMemory<byte>>> Content, Func<ValueTask>? Sync = null);
 
 /// <summary>
 /// Reads a text that is produced in pieces, so that the map of a huge disk is never in memory as a whole. Reading on is

@@ -86,8 +86,8 @@ internal sealed class ChangePlanner
         {
             HostObject folder = _final[_now.Nodes[i].Parent]!; // parents come first
             HostObject what = _now.Nodes[i].IsDirectory
-                ? PlaceFolder(i, folder, NameFor(i))
-                : await PlaceFileAsync(i, folder, NameFor(i), cancellationToken).ConfigureAwait(false);
+                ? PlaceFolder(i, folder, NameFor(i, folder))
+                : await PlaceFileAsync(i, folder, NameFor(i, folder), cancellationToken).ConfigureAwait(false);
             what.IsSettled = true;
             _final[i] = what;
         }
@@ -104,13 +104,14 @@ internal sealed class ChangePlanner
 
         foreach ((HostObject what, ChangeStep step) in _facts)
         {
-            _places.AddStep(step with { From = what.Path, FromIs = what.Is });
+            _places.AddStep(what, step);
             if (step.SetsTime && !what.Is.IsFolder)
             {
                 what.Is = what.Is with { ModifiedNs = step.ModifiedNs };
             }
         }
 
+        _places.CheckRights();
         return MakeState(applyId);
     }
 
@@ -120,21 +121,29 @@ internal sealed class ChangePlanner
     private static bool HasOtherTime(FolderNode was, VolumeNode node) =>
         (was.Times.WriteDate, was.Times.WriteTime) != (node.Times.WriteDate, node.Times.WriteTime);
 
-    private HostPath NameFor(int index)
+    /// <summary>The name on the host. One that is too long there is shortened, and said: contents matter more.</summary>
+    private HostPath NameFor(int index, HostObject folder)
     {
         VolumeNode node = _now.Nodes[index];
-        HostPath name = _match.Of(index) is { } was && was.Name == node.Name
-            ? was.HostName
-            : HostPath.FromText(node.Name);
-        return name.IsName
-            ? name
-            : throw new BlockException(
+        FolderNode? was = _match.Of(index);
+        HostPath name = was is not null && was.Name == node.Name ? was.HostName : HostPath.FromText(node.Name);
+        if (name.IsName)
+        {
+            return name;
+        }
+
+        if (name.Raw.Length <= HostPath.MaxName)
+        {
+            throw new BlockException(
                 BlockErrorKind.InvalidArgument,
-                $"'{_now.PathOf(index)}' cannot be stored on the host: its name has {name.Raw.Length} bytes there")
-            {
-                Expected = $"at most {HostPath.MaxName}",
-                Hint = "Give it a shorter name on the disk.",
-            };
+                $"'{_now.PathOf(index)}' cannot be stored on the host: its name leads away");
+        }
+
+        HostPath shorter = _places.FreeName(folder, name);
+        _notes.Add(
+            $"the name of '{_now.PathOf(index)}' has {name.Raw.Length} bytes on the host, more than {HostPath.MaxName}: "
+            + $"there it is '{shorter}'");
+        return shorter;
     }
 
     private HostObject PlaceFolder(int index, HostObject folder, HostPath name)
@@ -182,7 +191,7 @@ internal sealed class ChangePlanner
         HostObject known = _places[was];
         bool isInPlace = known.Parent == folder && known.Name == name;
         known.Is = _places.Look(was);
-        if (known.Is != was.Host || made.Doubtful.Count > 0)
+        if (!known.Is.IsStill(was.Host) || made.Doubtful.Count > 0)
         {
             // Both are kept. The host's keeps its name, unless the guest gave the file another one anyway.
             known.IsForeign = true;
@@ -231,7 +240,7 @@ internal sealed class ChangePlanner
         }
 
         known.Is = found;
-        if (found != was.Host)
+        if (!found.IsStill(was.Host))
         {
             known.ShownAs = was.Host;
         }
@@ -262,7 +271,8 @@ internal sealed class ChangePlanner
         const uint ModeBits = 0xfff;
         uint mode = info.Mode & ModeBits;
         uint wanted = FileStager.ModeFor(mode, was.Attributes, node.Attributes);
-        long? modified = HasOtherTime(was, node) && known.ShownAs is null && node.Times.TryGetWriteNs(_zone, out long ns) ? ns : null;
+        long? modified =
+            HasOtherTime(was, node) && known.ShownAs is null && node.Times.TryGetWriteNs(_zone, out long ns) ? ns : null;
         if (wanted != mode || modified is not null)
         {
             AddFacts(known, wanted != mode ? (int)wanted : -1, modified);
@@ -331,7 +341,7 @@ internal sealed class ChangePlanner
     {
         if (!what.IsSettled && !what.IsForeign && what.Node is { IsFolder: false } node && _atStake.Contains(node))
         {
-            what.IsForeign = _places.Look(node) != node.Host;
+            what.IsForeign = !_places.Look(node).IsStill(node.Host);
         }
 
         return what.IsSettled || what.IsForeign;
@@ -351,7 +361,7 @@ internal sealed class ChangePlanner
         {
             _places.RemoveFolder(known);
         }
-        else if (found != node.Host)
+        else if (!found.IsStill(node.Host))
         {
             _notes.Add(
                 $"'{_host.NameOf(node.Path)}' was removed on the disk, but changed by somebody else since it was "
@@ -381,7 +391,7 @@ internal sealed class ChangePlanner
                 Runs = now.IsDirectory ? [] : now.Runs,
                 Attributes = now.Attributes,
                 Times = now.Times,
-                Host = what.ShownAs ?? what.Is,
+                Host = what.ShownAs ?? _places.Afterwards(what.Is),
             };
         }
 

@@ -27,13 +27,15 @@ internal sealed class ChangeRunner(HostChanges changes, ChangeLog log, ICollecti
 
     private HostTree Tree => changes.Tree;
 
-    /// <summary>Does everything that is still to be done, and removes what is left over.</summary>
+    /// <summary>Id of what is done.</summary>
+    public string ApplyId => log.Id;
+
+    /// <summary>Does everything that is still to be done; <see cref="CleanUp"/> has to follow.</summary>
     /// <param name="isResumed">An earlier run may have done a part.</param>
     /// <exception cref="BlockException">A step failed; the rest can be done later.</exception>
     public void Run(bool isResumed)
     {
-        StagingFolder staging = StagingFolder.Existing(changes, log.Id);
-        _staging = staging.Path;
+        _staging = StagingFolder.Existing(changes, log.Id).Path;
         _isResumed = isResumed;
         Tree.Forget();
         for (int i = isResumed ? FindNext() : 0; i < log.Steps.Count; i++)
@@ -49,13 +51,20 @@ internal sealed class ChangeRunner(HostChanges changes, ChangeLog log, ICollecti
                 changes.SyncFolder(folder);
             }
         }
+    }
 
+    /// <summary>
+    /// Removes what is left over, the log at last. Where <see cref="Redirects"/> say something, whoever keeps it must
+    /// have done so durably before: only with the log can they be found again.
+    /// </summary>
+    public void CleanUp()
+    {
         foreach (ChangeGarbage garbage in log.Garbage)
         {
             Remove(garbage);
         }
 
-        staging.Remove(notes);
+        StagingFolder.Existing(changes, log.Id).Remove(notes);
         changes.SyncFolder(HostPath.Root);
     }
 
@@ -189,7 +198,7 @@ internal sealed class ChangeRunner(HostChanges changes, ChangeLog log, ICollecti
         using SafeFileHandle? file = Tree.TryOpen(path, SysOpen.O_RDONLY, out int errno);
         if (file is null)
         {
-            NoteFacts(path, errno is Errno.EACCES or Errno.EPERM
+            NoteFacts(path, errno is Errno.EACCES or Errno.EPERM or Errno.EROFS
                 ? null : HostErrors.Make(errno, "cannot set mode and time", Tree.NameOf(path)));
             return;
         }
@@ -198,7 +207,7 @@ internal sealed class ChangeRunner(HostChanges changes, ChangeLog log, ICollecti
         {
             SetFacts(step, path, file);
         }
-        catch (BlockException e) when (e.Errno is Errno.EPERM or Errno.EACCES)
+        catch (BlockException e) when (e.Errno is Errno.EPERM or Errno.EACCES or Errno.EROFS)
         {
             NoteFacts(path, null);
         }
@@ -212,7 +221,7 @@ internal sealed class ChangeRunner(HostChanges changes, ChangeLog log, ICollecti
             throw failure;
         }
 
-        notes.Add($"'{Tree.NameOf(path)}' belongs to somebody else: its mode and time stay as they are");
+        notes.Add($"'{Tree.NameOf(path)}' may not be changed: its mode and time stay as they are");
     }
 
     private void SetFacts(ChangeStep step, HostPath path, SafeFileHandle file)
@@ -272,9 +281,17 @@ internal sealed class ChangeRunner(HostChanges changes, ChangeLog log, ICollecti
             return true;
         }
 
+        // Beside the name that was taken, or at the top, where its folder was gone: as MoveElsewhere names it.
+        HostPath name = IsStaged(to) ? step.From.Name : to.Name;
+        return FindRedirect(step, IsStaged(to) ? HostPath.Root : to.Parent, name)
+            || (to.Parent.Raw.Length > 0 && FindRedirect(step, HostPath.Root, name));
+    }
+
+    private bool FindRedirect(ChangeStep step, HostPath parent, HostPath name)
+    {
         for (int number = 1; number <= ConflictName.MaxNumber; number++)
         {
-            HostPath other = to.Parent.Join(ConflictName.Make(to.Name, number));
+            HostPath other = parent.Join(ConflictName.Make(name, number));
             HostIdentity what = Tree.Look(other);
             if (what.IsSameObject(step.FromIs))
             {
@@ -282,7 +299,7 @@ internal sealed class ChangeRunner(HostChanges changes, ChangeLog log, ICollecti
                 return true;
             }
 
-            if (!what.Exists)
+            if (!Tree.Exists(other))
             {
                 return false;
             }

@@ -120,7 +120,7 @@ internal sealed class FileStager
         return sources;
     }
 
-    private bool HasChanged(FolderNode node) => _changes.Tree.Look(node.Path) != node.Host;
+    private bool HasChanged(FolderNode node) => !_changes.Tree.Look(node.Path).IsStill(node.Host);
 
     private async ValueTask CopyAsync(
         VolumeNode file, SafeFileHandle handle, HostPath path, CancellationToken cancellationToken)

@@ -53,7 +53,7 @@ internal sealed class FolderDisk : IDiskReader
         FolderDiskParts parts)
     {
         (_plan, _geometry, _state, _journal, _zone) = (plan, geometry, state, journal, parts.Zone);
-        _changes = new HostChanges(new HostTree(parts.Root, parts.Name), parts.Hook);
+        _changes = new HostChanges(new HostTree(parts.Root, parts.Name), parts.Hook, parts.Lack);
         _files = new HostFiles(new HostTree(parts.Root, parts.Name), parts.Warn);
         _planned = new DataMap(planned, geometry.ClusterSize);
         _map = ReferenceEquals(planned, state) ? null : new DataMap(state, geometry.ClusterSize);
@@ -151,7 +151,8 @@ internal sealed class FolderDisk : IDiskReader
         {
             if (_journal.Version == _appliedVersion && _unfinished is null)
             {
-                return Last = new ApplyReport(ApplyOutcome.Unchanged, null, []);
+                // What came of the last try goes on to be what there is to know.
+                return new ApplyReport(ApplyOutcome.Unchanged, null, []);
             }
 
             ApplyReport report = await TryApplyAsync(cancellationToken).ConfigureAwait(false);
@@ -166,6 +167,13 @@ internal sealed class FolderDisk : IDiskReader
         {
             _writing.Release();
         }
+    }
+
+    /// <summary>Keeps the state that this was made with in the journal's file: it was corrected.</summary>
+    public void KeepState()
+    {
+        _isStateSaved = false;
+        SaveJournal(_journal.File.IsApplied);
     }
 
     /// <summary>
@@ -317,33 +325,67 @@ internal sealed class FolderDisk : IDiskReader
         var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         _renaming = done;
         var runner = new ChangeRunner(_changes, unfinished.Log, notes);
+        bool isSettled = false;
         try
         {
             runner.Run(isResumed: !unfinished.IsFirst);
+            KeepRedirects(runner, unfinished.IsFirst);
+            isSettled = true;
+            runner.CleanUp();
+            _state = WithTimesOfChange(_state);
             _unfinished = null;
-            _files.IsUnsettled = false;
         }
         catch (BlockException)
         {
             // What was done is done; the next run looks for the place to go on.
             _unfinished = unfinished with { IsFirst = false };
-            _files.IsUnsettled = true;
+            KeepRedirects(runner, saves: false);
             throw;
         }
         finally
         {
-            if (runner.Redirects.Count > 0)
-            {
-                _state = Redirected.Apply(_state, runner.Redirects);
-                _isStateSaved = false;
-            }
-
+            _files.IsUnsettled = !isSettled;
             _files.Forget();
             _map = new DataMap(_state, _geometry.ClusterSize);
             Interlocked.Increment(ref _renames);
             _renaming = null;
             done.SetResult();
         }
+    }
+
+    /// <summary>
+    /// Names that had to become others. They are in the journal's file before the log goes, from which alone they could
+    /// be found again.
+    /// </summary>
+    private void KeepRedirects(ChangeRunner runner, bool saves)
+    {
+        if (runner.Redirects.Count == 0)
+        {
+            return;
+        }
+
+        _state = Redirected.Apply(_state, runner.Redirects);
+        _isStateSaved = false;
+        if (saves && JournalPath is not null)
+        {
+            SaveJournal(isApplied: true);
+        }
+    }
+
+    /// <summary>Our own renaming changed the times of change: what they are now is what others' changes will differ
+    /// from.</summary>
+    private FolderState WithTimesOfChange(FolderState state)
+    {
+        bool isOpen(FolderNode node) => node is { IsFolder: false, Host: { Exists: true, ChangedNs: 0 } };
+        if (!state.Nodes.Any(isOpen))
+        {
+            return state;
+        }
+
+        _isStateSaved = false;
+        return state.With(
+            node => node.HostName,
+            node => isOpen(node) && _changes.Tree.Look(node.Path) is var now && now == node.Host ? now : node.Host);
     }
 
     private bool IsFresh(ClusterRun run) =>
@@ -441,26 +483,4 @@ internal sealed class FolderDisk : IDiskReader
             buffer = buffer[length..];
         }
     }
-}
-
-/// <summary>What a <see cref="FolderDisk"/> is put together from.</summary>
-internal sealed record FolderDiskParts
-{
-    /// <summary>The folder, open; its owner closes it.</summary>
-    public required Microsoft.Win32.SafeHandles.SafeFileHandle Root { get; init; }
-
-    /// <summary>What messages call it.</summary>
-    public required string Name { get; init; }
-
-    /// <summary>Zone of the disk's times.</summary>
-    public required TimeZoneInfo Zone { get; init; }
-
-    /// <summary>What is kept in a journal's file beside the blocks.</summary>
-    public required Func<FolderState, byte[]> EncodeState { get; init; }
-
-    /// <summary>Told what the user should know.</summary>
-    public required Action<string> Warn { get; init; }
-
-    /// <summary>See <see cref="HostChanges"/>.</summary>
-    public Action<string>? Hook { get; init; }
 }

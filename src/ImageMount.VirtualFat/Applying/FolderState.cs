@@ -89,6 +89,36 @@ internal sealed record FolderState(IReadOnlyList<FolderNode> Nodes, string Apply
         return new FolderState(ordered, "");
     }
 
+    /// <summary>The same with other names and identities on the host.</summary>
+    /// <param name="name">Name of a node.</param>
+    /// <param name="host">What it is there.</param>
+    /// <param name="isAtTop">True for one that is in the folder at the top now.</param>
+    public FolderState With(
+        Func<FolderNode, HostPath> name, Func<FolderNode, HostIdentity> host, Func<FolderNode, bool>? isAtTop = null)
+    {
+        var changed = new Dictionary<FolderNode, FolderNode>(Nodes.Count, ReferenceEqualityComparer.Instance);
+        foreach (FolderNode node in Nodes)
+        {
+            FolderNode? parent = node.Parent is null ? null
+                : isAtTop?.Invoke(node) == true ? changed[Nodes[0]] : changed[node.Parent];
+            changed.Add(node, new FolderNode
+            {
+                Parent = parent,
+                Name = node.Name,
+                HostName = name(node),
+                IsFolder = node.IsFolder,
+                FirstCluster = node.FirstCluster,
+                Size = node.Size,
+                Runs = node.Runs,
+                Attributes = node.Attributes,
+                Times = node.Times,
+                Host = host(node),
+            });
+        }
+
+        return this with { Nodes = [.. Nodes.Select(node => changed[node])] };
+    }
+
     private static FolderNode FromEntry(FatPlan plan, int index, FolderNode? parent)
     {
         PlannedEntry entry = plan.Entries[index];
@@ -106,7 +136,10 @@ internal sealed record FolderState(IReadOnlyList<FolderNode> Nodes, string Apply
             Times = entry.Times,
             Host = entry.IsDirectory || index == 0
                 ? HostIdentity.Folder(entry.HostInode)
-                : new HostIdentity(entry.HostInode, entry.HostSize, entry.HostModifiedNs, false),
+                : new HostIdentity(entry.HostInode, entry.HostSize, entry.HostModifiedNs, false)
+                {
+                    ChangedNs = entry.HostChangedNs,
+                },
         };
     }
 }

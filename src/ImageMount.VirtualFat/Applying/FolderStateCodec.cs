@@ -40,6 +40,7 @@ internal static class FolderStateCodec
             writer.Write(node.Host.Size);
             writer.Write(node.Host.ModifiedNs);
             writer.Write(node.Host.IsFolder);
+            writer.Write(node.Host.ChangedNs);
         }
     }
 
@@ -92,7 +93,10 @@ internal static class FolderStateCodec
             Runs = ReadRuns(reader, geometry),
             Attributes = (FatAttributes)reader.ReadByte(),
             Times = ReadTimes(reader),
-            Host = new HostIdentity(reader.ReadUInt64(), reader.ReadInt64(), reader.ReadInt64(), reader.ReadBoolean()),
+            Host = new HostIdentity(reader.ReadUInt64(), reader.ReadInt64(), reader.ReadInt64(), reader.ReadBoolean())
+            {
+                ChangedNs = reader.ReadInt64(),
+            },
         };
     }
 

@@ -11,7 +11,8 @@ namespace ImageMount.VirtualFat.Applying;
 /// </summary>
 /// <param name="tree">The folder.</param>
 /// <param name="hook">Told what is about to be done, and again when it is; null outside tests.</param>
-internal sealed class HostChanges(HostTree tree, Action<string>? hook = null)
+/// <param name="lack">What the file system is to be taken not to be able to do.</param>
+internal sealed class HostChanges(HostTree tree, Action<string>? hook = null, HostLack lack = HostLack.None)
 {
     /// <summary>The folder.</summary>
     public HostTree Tree { get; } = tree;
@@ -89,10 +90,9 @@ internal sealed class HostChanges(HostTree tree, Action<string>? hook = null)
     {
         hook?.Invoke($"renameat2 {from} {to}");
         int result = Rename(from, to, SysRenameat2.RENAME_NOREPLACE);
-        if (result is -Errno.EINVAL && !Tree.Exists(to))
+        if (result is -Errno.EINVAL)
         {
-            // A file system that does not know the flag. What appears in this moment would be replaced.
-            result = Rename(from, to, 0);
+            result = MoveWithoutFlag(from, to);
         }
 
         if (result is not (0 or -Errno.EEXIST or -Errno.ENOENT or -Errno.ENOTDIR))
@@ -102,6 +102,19 @@ internal sealed class HostChanges(HostTree tree, Action<string>? hook = null)
 
         hook?.Invoke($"renameat2 {from} {to}, done");
         return result;
+    }
+
+    /// <summary>Renames; what has the new name is no more.</summary>
+    public void Replace(HostPath from, HostPath to)
+    {
+        hook?.Invoke($"renameat2 {from} {to}");
+        int result = Rename(from, to, 0);
+        if (result != 0)
+        {
+            throw HostErrors.Make(-result, $"cannot be renamed to '{to}'", Tree.NameOf(from));
+        }
+
+        hook?.Invoke($"renameat2 {from} {to}, done");
     }
 
     /// <summary>Lets two names change places: 0, -ENOENT or -ENOTDIR; other failures are thrown.</summary>
@@ -156,7 +169,70 @@ internal sealed class HostChanges(HostTree tree, Action<string>? hook = null)
         return result;
     }
 
+    /// <summary>
+    /// A file system that does not know RENAME_NOREPLACE. A file gets its new name as a second one, which must be free,
+    /// and then loses the old one; where files have only one name, an empty file takes the new name first, and is
+    /// replaced. A folder replaces nothing but an empty folder anyway.
+    /// </summary>
+    private int MoveWithoutFlag(HostPath from, HostPath to)
+    {
+        if (Tree.Look(from).IsFolder)
+        {
+            int renamed = Tree.Exists(to) ? -Errno.EEXIST : Rename(from, to, 0);
+            return renamed is -Errno.ENOTEMPTY || (renamed is -Errno.ENOTDIR && Tree.Exists(to)) ? -Errno.EEXIST : renamed;
+        }
+
+        hook?.Invoke($"linkat {from} {to}");
+        int result = WithBoth(from, to, (source, target) => (lack & HostLack.Links) != 0 ? -Errno.EPERM
+            : SysLinkat.Link(source, from.Name.ToCString(), target, to.Name.ToCString()));
+        hook?.Invoke($"linkat {from} {to}, done");
+        if (result == 0 || (result == -Errno.EEXIST && Tree.Look(to).IsSameObject(Tree.Look(from))))
+        {
+            // Or an earlier run was cut off here.
+            RemoveFile(from);
+            return 0;
+        }
+
+        return result is -Errno.EEXIST ? (IsPlaceholder(to) ? Rename(from, to, 0) : result)
+            : result is -Errno.ENOENT or -Errno.ENOTDIR ? result
+            : MoveOverPlaceholder(from, to);
+    }
+
+    private int MoveOverPlaceholder(HostPath from, HostPath to)
+    {
+        hook?.Invoke($"openat {to}");
+        using (SafeFileHandle? file = Tree.TryOpen(
+            to, SysOpen.O_RDONLY | SysOpen.O_CREAT | SysOpen.O_EXCL, out int errno, mode: 0))
+        {
+            if (file is null && !(errno == Errno.EEXIST && IsPlaceholder(to)))
+            {
+                return -errno;
+            }
+        }
+
+        hook?.Invoke($"openat {to}, done");
+        int result = IsPlaceholder(to) ? Rename(from, to, 0) : -Errno.EEXIST;
+        if (result is -Errno.ENOENT or -Errno.ENOTDIR && IsPlaceholder(to))
+        {
+            RemoveFile(to);
+        }
+
+        return result;
+    }
+
+    /// <summary>An empty file of ours that nobody may open: made here, perhaps by a run that was cut off.</summary>
+    private bool IsPlaceholder(HostPath path) => Tree.TryStat(path, out StatInfo info) == 0 && info.IsRegular
+        && info.Size == 0 && (info.Mode & 0xfff) == 0 && info.Uid == SysUser.EffectiveId;
+
     private int Rename(HostPath from, HostPath to, uint flags)
+    {
+        bool isUnknown = ((flags & SysRenameat2.RENAME_EXCHANGE) != 0 && (lack & HostLack.Exchange) != 0)
+            || ((flags & SysRenameat2.RENAME_NOREPLACE) != 0 && (lack & HostLack.NoReplace) != 0);
+        return WithBoth(from, to, (source, target) => isUnknown ? -Errno.EINVAL
+            : SysRenameat2.Rename(source, from.Name.ToCString(), target, to.Name.ToCString(), flags));
+    }
+
+    private int WithBoth(HostPath from, HostPath to, Func<SafeFileHandle, SafeFileHandle, int> call)
     {
         Tree.Forget();
         SafeFileHandle? source = Tree.TryOpenFolder(from.Parent, out int errno);
@@ -168,14 +244,12 @@ internal sealed class HostChanges(HostTree tree, Action<string>? hook = null)
         // The tree keeps one folder open; the other one needs a descriptor of its own.
         if (from.Parent == to.Parent)
         {
-            return SysRenameat2.Rename(source, from.Name.ToCString(), source, to.Name.ToCString(), flags);
+            return call(source, source);
         }
 
         using SafeFileHandle? own = SysOpenAt.TryOpen(source, "."u8, SysOpen.O_RDONLY | SysOpen.O_DIRECTORY, out errno);
         SafeFileHandle? target = own is null ? null : Tree.TryOpenFolder(to.Parent, out errno);
-        int result = own is null || target is null
-            ? -errno
-            : SysRenameat2.Rename(own, from.Name.ToCString(), target, to.Name.ToCString(), flags);
+        int result = own is null || target is null ? -errno : call(own, target);
         Tree.Forget();
         return result;
     }

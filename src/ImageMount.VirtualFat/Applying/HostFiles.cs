@@ -119,7 +119,7 @@ internal sealed class HostFiles(HostTree host, Action<string> warn) : IDisposabl
                 return null;
             }
 
-            if (HostIdentity.Of(info) != file.Host)
+            if (!HostIdentity.Of(info).IsStill(file.Host))
             {
                 using SafeFileHandle? unsettled = IsUnsettled ? handle : null;
                 Warn(file, "was changed by somebody else; the disk shows what it has now");

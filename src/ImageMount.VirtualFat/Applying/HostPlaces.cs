@@ -1,5 +1,4 @@
 using ImageMount.Core.Block;
-using ImageMount.Interop;
 
 namespace ImageMount.VirtualFat.Applying;
 
@@ -15,7 +14,8 @@ internal sealed class HostPlaces
     private readonly Dictionary<FolderNode, HostObject> _objects = new(ReferenceEqualityComparer.Instance);
     private readonly Dictionary<FolderNode, HostIdentity> _looked = new(ReferenceEqualityComparer.Instance);
     private readonly Dictionary<(HostObject Folder, HostPath Name), HostObject> _places = [];
-    private readonly HashSet<HostObject> _reachable = [];
+    private readonly HostRights _rights;
+    private readonly HashSet<ulong> _touched = [];
     private readonly List<ChangeStep> _steps = [];
     private readonly List<ChangeGarbage> _garbage = [];
 
@@ -23,6 +23,7 @@ internal sealed class HostPlaces
     public HostPlaces(FolderState before, HostTree host, StagingFolder staging)
     {
         (_host, _staging) = (host, staging);
+        _rights = new HostRights(host);
         foreach (FolderNode node in before.Nodes)
         {
             HostObject? parent = node.Parent is null ? null : _objects[node.Parent];
@@ -88,7 +89,7 @@ internal sealed class HostPlaces
     /// <summary>Renames to a name that is free.</summary>
     public void Move(HostObject what, HostObject folder, HostPath name)
     {
-        CheckReachable(folder);
+        Touch(what, folder);
         HostPath from = what.Path;
         Vanished(what);
         (what.Parent, what.Name) = (folder, name);
@@ -99,7 +100,8 @@ internal sealed class HostPlaces
     /// <summary>Lets two change places.</summary>
     public void Exchange(HostObject what, HostObject other)
     {
-        CheckReachable(other.Parent!);
+        Touch(what, other.Parent!);
+        Touch(other, what.Parent!);
         _steps.Add(new ChangeStep
         {
             Kind = StepKind.Exchange,
@@ -134,16 +136,36 @@ internal sealed class HostPlaces
     }
 
     /// <summary>Removes a folder, should it be empty by then.</summary>
-    public void RemoveFolder(HostObject what) => _steps.Add(new ChangeStep
+    public void RemoveFolder(HostObject what)
     {
-        Kind = StepKind.RemoveFolder,
-        From = what.Path,
-        FromIs = what.Is,
-        To = what.Home ?? what.Path,
-    });
+        Touch(what, what.Parent!);
+        _steps.Add(new ChangeStep
+        {
+            Kind = StepKind.RemoveFolder,
+            From = what.Path,
+            FromIs = what.Is,
+            To = what.Home ?? what.Path,
+        });
+    }
 
-    /// <summary>Adds a step at the end.</summary>
-    public void AddStep(ChangeStep step) => _steps.Add(step);
+    /// <summary>Adds a step at the end that is done to something in its place.</summary>
+    public void AddStep(HostObject what, ChangeStep step)
+    {
+        _touched.Add(what.Is.Inode);
+        _steps.Add(step with { From = what.Path, FromIs = what.Is });
+    }
+
+    /// <summary>
+    /// Looks whether all steps may be done: one that may not would be found out in the middle of them, and hold up all
+    /// others for ever.
+    /// </summary>
+    /// <exception cref="BlockException">One may not.</exception>
+    public void CheckRights() => _rights.Check();
+
+    /// <summary>What something will be known by when the steps are done: they change the time of change, also of what
+    /// has several names.</summary>
+    public HostIdentity Afterwards(HostIdentity identity) =>
+        _touched.Contains(identity.Inode) ? identity with { ChangedNs = 0 } : identity;
 
     /// <summary>A name like another that nothing has.</summary>
     public HostPath FreeName(HostObject folder, HostPath name)
@@ -161,22 +183,14 @@ internal sealed class HostPlaces
             BlockErrorKind.NoSpace, $"no name like '{_host.NameOf(folder.Path.Join(name))}' is free");
     }
 
-    /// <summary>Renaming does not lead from one file system into another.</summary>
-    private void CheckReachable(HostObject folder)
+    private void Touch(HostObject what, HostObject newFolder)
     {
-        if (folder.Node is not { } node || !_reachable.Add(folder)
-            || _host.TryStat(HostPath.Root, out StatInfo top) != 0
-            || _host.TryStat(node.Path, out StatInfo info) != 0
-            || (info.DeviceMajor, info.DeviceMinor) == (top.DeviceMajor, top.DeviceMinor))
+        _touched.Add(what.Is.Inode);
+        _rights.NeedEntries(what.Parent?.Node);
+        _rights.NeedEntries(newFolder.Node);
+        if (what.Node is { } node)
         {
-            return;
+            _rights.NeedMove(node, changesFolder: what.Parent != newFolder);
         }
-
-        throw new BlockException(
-            BlockErrorKind.NotSupported,
-            $"'{_host.NameOf(node.Path)}' is on another file system than '{_host.Name}'; it cannot be changed from there")
-        {
-            Hint = "Give that folder a disk of its own.",
-        };
     }
 }

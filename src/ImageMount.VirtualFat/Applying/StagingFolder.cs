@@ -82,12 +82,8 @@ internal sealed class StagingFolder
             _changes.Sync(file, path);
         }
 
-        if (_changes.TryMove(path, Path.Join(LogName)) != 0)
-        {
-            throw new BlockException(
-                BlockErrorKind.IoError, $"somebody else works in '{_changes.Tree.NameOf(Path)}', which is ours");
-        }
-
+        // In one step, also where renaming that replaces nothing takes two: nobody else works in this folder.
+        _changes.Replace(path, Path.Join(LogName));
         _changes.SyncFolder(Path);
         _changes.SyncFolder(HostPath.Root);
     }

@@ -21,8 +21,7 @@ internal enum JournalSource
 /// ("fresh"): a file of which no sector is fresh has not changed.
 /// </summary>
 /// <remarks>
-/// For several threads; one lock around everything, also around the copying, so that nobody sees half a sector. Slots
-/// that become free are used again only when no saved index can lead to them any more.
+/// For several threads; one lock around everything, also around the copying, so that nobody sees half a sector.
 /// </remarks>
 internal sealed class JournalBlocks : IDisposable
 {
@@ -34,22 +33,22 @@ internal sealed class JournalBlocks : IDisposable
 
     private const int GroupSize = 512;
     private readonly Dictionary<long, JournalEntry[]> _groups = [];
-    private readonly Dictionary<uint, byte[]> _memory = [];
-    private readonly HashSet<uint> _unsaved = [];
-    private readonly Stack<uint> _free = new();
-    private readonly List<uint> _freeAfterSaving = [];
+    private readonly JournalAreas _indexAreas = new();
+    private readonly JournalAreas _stateAreas = new();
     private readonly Lock _lock = new();
-    private readonly long _memoryBlocks;
+    private readonly JournalSlots _slots;
     private readonly JournalFile _file;
-    private uint _next;
-    private bool _hasIndex;
+    private readonly int _maxBlocks;
+    private int _blocks;
 
     /// <summary>Makes an empty journal.</summary>
     /// <param name="memory">Bytes to keep in memory.</param>
     /// <param name="file">Where the rest goes, made when it is needed; disposed with this.</param>
-    public JournalBlocks(long memory, JournalFile file)
+    /// <param name="maxBlocks">Most blocks that it takes: as many as its index can tell of.</param>
+    public JournalBlocks(long memory, JournalFile file, int maxBlocks = JournalIndex.MaxBlocks)
     {
-        _memoryBlocks = memory / BlockSize;
+        _maxBlocks = maxBlocks;
+        _slots = new JournalSlots(memory, file);
         _file = file;
     }
 
@@ -66,7 +65,7 @@ internal sealed class JournalBlocks : IDisposable
         {
             lock (_lock)
             {
-                return ((long)_next - _free.Count - _freeAfterSaving.Count) * BlockSize;
+                return _slots.UsedCount * BlockSize;
             }
         }
     }
@@ -100,10 +99,11 @@ internal sealed class JournalBlocks : IDisposable
                 int within = (int)(offset % BlockSize);
                 int step = (int)Math.Min(BlockSize - within, end - offset);
                 JournalEntry old = Get(offset / BlockSize);
+                CheckRoom(old);
                 JournalEntry entry = old.WithZero(Sectors(within, step));
                 if (old.HasSlot && !entry.HasSlot)
                 {
-                    Free(old.Slot);
+                    _slots.Free(old.Slot);
                 }
 
                 Set(offset / BlockSize, entry);
@@ -132,7 +132,7 @@ internal sealed class JournalBlocks : IDisposable
             }
             else if (source == JournalSource.Journal)
             {
-                ReadSlot(Get(offset / BlockSize).Slot, (int)(offset % BlockSize), part);
+                _slots.Read(Get(offset / BlockSize).Slot, (int)(offset % BlockSize), part);
             }
 
             return source;
@@ -214,38 +214,43 @@ internal sealed class JournalBlocks : IDisposable
     {
         lock (_lock)
         {
-            foreach (uint slot in _unsaved)
-            {
-                _file.WriteSlot(slot, 0, _memory[slot]);
-            }
+            _slots.WriteBack();
 
-            byte[] index = JournalIndex.Write(Entries());
-            (uint, byte[]) indexPart = (Reserve(index), index);
-            (uint, byte[])? statePart = state is null ? null : (Reserve(state), state);
-            IReadOnlyList<JournalPart> old = _file.Save(indexPart, statePart, applyId, isApplied);
-            _hasIndex = true;
-            _unsaved.Clear();
-            foreach (JournalPart part in old)
+            // From here on what is written may count, whether or not we come to hear of it.
+            _slots.HasIndex = true;
+            PinSaved();
+            byte[] index = JournalIndex.Write(Entries(), _blocks);
+            try
             {
-                for (uint i = 0; i < part.SlotCount; i++)
+                (uint, byte[]) indexPart = (Reserve(_indexAreas, index), index);
+                (uint, byte[])? statePart = state is null ? null : (Reserve(_stateAreas, state), state);
+                _file.Save(indexPart, statePart, applyId, isApplied);
+            }
+            catch
+            {
+                _slots.Release(_indexAreas.GiveUp(), isDoubtful: true);
+                if (state is not null)
                 {
-                    _free.Push(part.Slot + i);
+                    _slots.Release(_stateAreas.GiveUp(), isDoubtful: true);
                 }
+
+                throw;
             }
 
-            foreach (uint slot in _freeAfterSaving)
+            _indexAreas.Done();
+            if (state is not null)
             {
-                _free.Push(slot);
+                _stateAreas.Done();
             }
 
-            _freeAfterSaving.Clear();
+            _slots.Saved();
         }
     }
 
     /// <summary>Goes on with a journal that was kept.</summary>
     public static JournalBlocks Load(long memory, JournalFile file)
     {
-        var blocks = new JournalBlocks(memory, file) { _hasIndex = true };
+        var blocks = new JournalBlocks(memory, file);
         (long Block, JournalEntry Entry)[] entries = JournalIndex.Parse(file.ReadIndex(out JournalPart index), file);
         var used = new HashSet<uint>();
         foreach ((long block, JournalEntry entry) in entries)
@@ -262,12 +267,17 @@ internal sealed class JournalBlocks : IDisposable
         {
             for (uint i = 0; i < part.SlotCount; i++)
             {
-                used.Add(part.Slot + i);
+                if (!used.Add(part.Slot + i))
+                {
+                    throw file.Damaged("a block is where its index is");
+                }
             }
         }
 
-        // Slots that nothing leads to are left alone: finding them would cost memory for each.
-        blocks._next = used.Count == 0 ? 0 : used.Max() + 1;
+        blocks._indexAreas.Load(index);
+        blocks._stateAreas.Load(state);
+        blocks._slots.Load(used);
+        blocks.PinSaved();
         return blocks;
     }
 
@@ -339,81 +349,77 @@ internal sealed class JournalBlocks : IDisposable
     private void WriteBlock(long block, int within, ReadOnlySpan<byte> bytes)
     {
         JournalEntry entry = Get(block);
-        uint slot = entry.HasSlot ? entry.Slot : Allocate();
-        if (_memory.TryGetValue(slot, out byte[]? memory))
+        CheckRoom(entry);
+        if (entry.IsPinned)
         {
-            bytes.CopyTo(memory.AsSpan(within));
-            _unsaved.Add(slot);
+            MoveBlock(block, entry);
+            entry = Get(block);
         }
-        else
+
+        uint slot = entry.HasSlot ? entry.Slot : _slots.Allocate();
+        try
         {
-            try
-            {
-                _file.WriteSlot(slot, within, bytes);
-            }
-            catch (BlockException) when (!entry.HasSlot)
-            {
-                _free.Push(slot);
-                throw;
-            }
+            _slots.Write(slot, within, bytes);
+        }
+        catch (BlockException) when (!entry.HasSlot)
+        {
+            _slots.GiveBack(slot);
+            throw;
         }
 
         Set(block, entry.WithData(Sectors(within, bytes.Length), slot));
     }
 
-    private void ReadSlot(uint slot, int within, Span<byte> buffer)
+    /// <summary>
+    /// A slot that the saved index calls not fresh keeps its bytes until the next saving: were they others after a
+    /// crash, the folder would never hear of them.
+    /// </summary>
+    private void MoveBlock(long block, JournalEntry entry)
     {
-        if (_memory.TryGetValue(slot, out byte[]? memory))
+        byte[] bytes = new byte[BlockSize];
+        _slots.Read(entry.Slot, 0, bytes);
+        uint slot = _slots.Allocate();
+        try
         {
-            memory.AsSpan(within, buffer.Length).CopyTo(buffer);
+            _slots.Write(slot, 0, bytes);
         }
-        else
+        catch (BlockException)
         {
-            _file.ReadSlot(slot, within, buffer);
+            _slots.GiveBack(slot);
+            throw;
         }
+
+        _slots.Free(entry.Slot);
+        Set(block, JournalEntry.Make(entry.Data, entry.Zero, entry.Fresh, slot));
     }
 
-    private uint Reserve(byte[] bytes)
+    private void CheckRoom(JournalEntry entry)
     {
-        uint first = _next;
-        _next = checked(_next + (uint)((bytes.Length + BlockSize - 1) / BlockSize));
-        return first;
-    }
-
-    private uint Allocate()
-    {
-        uint slot = _free.TryPop(out uint free) ? free : _next;
-        if (slot == _next)
+        if (entry == default && _blocks >= _maxBlocks)
         {
-            if (_next >= JournalFile.MaxSlots)
+            throw new BlockException(
+                BlockErrorKind.NoSpace,
+                $"the journal of the folder is full: it takes what was written to {_maxBlocks} blocks of 4 KiB")
             {
-                throw new BlockException(BlockErrorKind.NoSpace, "the journal of the folder is full");
-            }
-
-            _next++;
+                Hint = "Unmount the disk, so that the folder follows, and mount it again.",
+            };
         }
-
-        if (_memory.Count < _memoryBlocks)
-        {
-            _memory.Add(slot, new byte[BlockSize]);
-        }
-
-        return slot;
     }
 
-    private void Free(uint slot)
+    private void PinSaved()
     {
-        _memory.Remove(slot);
-        _unsaved.Remove(slot);
-        if (_hasIndex)
+        foreach (JournalEntry[] group in _groups.Values)
         {
-            _freeAfterSaving.Add(slot);
-        }
-        else
-        {
-            _free.Push(slot);
+            for (int i = 0; i < group.Length; i++)
+            {
+                group[i] = group[i].Saved();
+            }
         }
     }
+
+    private uint Reserve(JournalAreas areas, byte[] bytes) => areas.Next(
+        (uint)((bytes.Length + BlockSize - 1) / BlockSize), _slots.AllocateArea,
+        area => _slots.Release(area, isDoubtful: false)).First;
 
     private JournalEntry Get(long block) =>
         _groups.TryGetValue(block / GroupSize, out JournalEntry[]? group) ? group[block % GroupSize] : default;
@@ -426,7 +432,9 @@ internal sealed class JournalBlocks : IDisposable
             _groups.Add(block / GroupSize, group);
         }
 
-        group[block % GroupSize] = entry;
+        ref JournalEntry at = ref group[block % GroupSize];
+        _blocks += (at == default ? 0 : -1) + (entry == default ? 0 : 1);
+        at = entry;
     }
 
     private IEnumerable<(long Block, JournalEntry Entry)> Entries()

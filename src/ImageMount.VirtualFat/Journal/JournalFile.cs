@@ -34,12 +34,15 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
     /// <summary>Most slots.</summary>
     public const uint MaxSlots = 1u << 30;
 
+    /// <summary>Most bytes of its index, and of its state.</summary>
+    public const int MaxPart = 1 << 30;
+
     private const int HeaderSize = 4096;
     private const int HashSize = 32;
     private const int IdSize = 16;
-    private const int MaxPart = 1 << 30;
+    private const string UnnamedPrefix = ".new-";
     private const uint AppliedFlag = 1;
-    private const uint Version = 1;
+    private const uint Version = 2;
     private const long SlotsAt = 2 * HeaderSize;
     private static readonly byte[] Magic = "imgmount folder journal\n"u8.ToArray();
     private SafeFileHandle? _handle;
@@ -49,6 +52,9 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
 
     /// <summary>Its path.</summary>
     public string Path { get; } = path;
+
+    /// <summary>Told what is about to be done to the file, and again when it is: tests die there.</summary>
+    public Action<string>? Hook { get; set; }
 
     /// <summary>The folder that it belongs to.</summary>
     public string Folder { get; } = folder;
@@ -90,9 +96,10 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
     }
 
     /// <summary>
-    /// True for a file of ours that was never saved: its maker died before, and nothing can be made of it.
+    /// Removes a file of ours that was never saved: its maker died before, and nothing can be made of it. False for any
+    /// other.
     /// </summary>
-    public static bool IsUnsaved(string path)
+    public static bool RemoveUnsaved(string path)
     {
         using SafeFileHandle? handle = SysOpen.TryOpen(path, SysOpen.O_RDONLY | SysOpen.O_NONBLOCK, out _);
         if (handle is null || Stat.TryGet(handle, out StatInfo info) != 0 || !info.IsRegular
@@ -104,8 +111,22 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
         byte[] headers = new byte[2 * HeaderSize];
         using var held = new HeldDescriptor(handle);
         SysPread.Read(held.Number, headers, 0, 1, out int errno);
+        bool isUnsaved = errno == 0 && !headers.AsSpan().ContainsAnyExcept((byte)0) && IsStillThere(handle, path);
+        try
+        {
+            if (isUnsaved)
+            {
+                // While it is locked, so that nobody begins with it.
+                File.Delete(path);
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            isUnsaved = false; // and is told of as one that cannot be used
+        }
+
         SysFlock.Unlock(handle);
-        return errno == 0 && !headers.AsSpan().ContainsAnyExcept((byte)0);
+        return isUnsaved;
     }
 
     /// <summary>Opens a journal that was kept.</summary>
@@ -122,6 +143,12 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
             }
 
             Lock(handle, path);
+            if (!IsStillThere(handle, path))
+            {
+                // Whoever had it removed it when we had it open already.
+                throw HostErrors.Make(Errno.ENOENT, "cannot open the journal", path);
+            }
+
             JournalFile? newest = null;
             for (int i = 0; i < 2; i++)
             {
@@ -154,25 +181,16 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
     /// <param name="state">What else is kept; null when that is as before.</param>
     /// <param name="applyId">Id of the last applying.</param>
     /// <param name="isApplied">Everything is in the folder too.</param>
-    /// <returns>Where index and state were so far, as far as they moved.</returns>
-    public IReadOnlyList<JournalPart> Save(
+    public void Save(
         (uint Slot, byte[] Bytes) index, (uint Slot, byte[] Bytes)? state, string applyId, bool isApplied)
     {
-        var old = new List<JournalPart> { _index };
         JournalPart newIndex = WritePart(index);
-        JournalPart newState = _state;
-        if (state is { } part)
-        {
-            old.Add(_state);
-            newState = WritePart(part);
-        }
-
+        JournalPart newState = state is { } part ? WritePart(part) : _state;
         Sync();
         long number = _number + 1;
         Write(number % 2 * HeaderSize, MakeHeader(number, newIndex, newState, applyId, isApplied));
         Sync();
         (_number, _index, _state, ApplyId, IsApplied) = (number, newIndex, newState, applyId, isApplied);
-        return old;
     }
 
     /// <summary>Reads the index that was saved last.</summary>
@@ -189,6 +207,7 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
             return;
         }
 
+        Hook?.Invoke("unlink");
         try
         {
             File.Delete(Path);
@@ -200,6 +219,7 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
                 $"the journal '{Path}', which is not needed any more, cannot be removed: {e.Message}", e);
         }
 
+        Hook?.Invoke("unlink, done");
         Dispose();
         _number = 0;
         (_index, _state) = (default, default);
@@ -256,7 +276,7 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
         {
             throw BlockException.Unsupported(
                 string.Create(CultureInfo.InvariantCulture, $"'{path}' is a journal of version {version.Value}"),
-                "A newer imgmount made it; use that.");
+                "Another version of imgmount made it; use that.");
         }
 
         if (!reader.TryRead(out Le64 number) || !reader.TryRead(out Le64 length)
@@ -366,24 +386,50 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
                 BlockErrorKind.IoError, $"the folder for journals, '{directory}', cannot be made: {e.Message}", e);
         }
 
+        // It is locked before it has the name by which others find it, so that nobody takes it for one that was left.
+        Hook?.Invoke("open");
+        string unnamed = System.IO.Path.Join(directory, UnnamedPrefix + System.IO.Path.GetFileName(Path));
         SafeFileHandle handle = SysOpen.TryOpen(
-            Path, SysOpen.O_RDWR | SysOpen.O_CREAT | SysOpen.O_EXCL, out int errno, OwnerReadWrite)
+            unnamed, SysOpen.O_RDWR | SysOpen.O_CREAT | SysOpen.O_EXCL, out int errno, OwnerReadWrite)
             ?? throw HostErrors.Make(errno, "cannot make the journal", Path);
-        Lock(handle, Path);
+        try
+        {
+            Lock(handle, Path);
+            File.Move(unnamed, Path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            handle.Dispose();
+            throw new BlockException(BlockErrorKind.IoError, $"cannot make the journal '{Path}': {e.Message}", e);
+        }
+
         _handle = handle;
         using SafeFileHandle? parent = SysOpen.TryOpen(directory, SysOpen.O_RDONLY, out _);
         int result = parent is null ? 0 : SysFsync.Sync(parent);
-        return result == 0 ? handle : throw HostErrors.Make(-result, "cannot make the journal", Path);
+        if (result != 0)
+        {
+            throw HostErrors.Make(-result, "cannot make the journal", Path);
+        }
+
+        Hook?.Invoke("open, done");
+        return handle;
     }
+
+    private static bool IsStillThere(SafeFileHandle handle, string path) =>
+        Stat.TryGet(handle, out StatInfo own) == 0 && Stat.TryGet(path, out StatInfo now) == 0
+        && (own.DeviceMajor, own.DeviceMinor, own.Inode) == (now.DeviceMajor, now.DeviceMinor, now.Inode);
 
     private void Write(long offset, ReadOnlySpan<byte> bytes)
     {
         using var held = new HeldDescriptor(Handle());
+        Hook?.Invoke("pwrite");
         SysPwrite.Write(held.Number, bytes, offset, 1, out int errno);
         if (errno != 0)
         {
             throw HostErrors.Make(errno, "cannot write the journal", Path, offset);
         }
+
+        Hook?.Invoke("pwrite, done");
     }
 
     private void Read(long offset, Span<byte> buffer)
@@ -401,10 +447,13 @@ internal sealed class JournalFile(string path, string folder, long diskLength) :
     private void Sync()
     {
         using var held = new HeldDescriptor(Handle());
+        Hook?.Invoke("fdatasync");
         int result = SysFdatasync.Sync(held.Number);
         if (result != 0)
         {
             throw HostErrors.Make(-result, "cannot make the journal durable", Path);
         }
+
+        Hook?.Invoke("fdatasync, done");
     }
 }

@@ -9,21 +9,24 @@ namespace ImageMount.VirtualFat.Journal;
 /// </summary>
 internal static class JournalIndex
 {
+    /// <summary>Most blocks: 256 GiB.</summary>
+    public const int MaxBlocks = JournalFile.MaxPart / EntrySize;
+
     private const int EntrySize = 16;
 
     /// <summary>Writes one.</summary>
-    public static byte[] Write(IEnumerable<(long Block, JournalEntry Entry)> entries)
+    public static byte[] Write(IEnumerable<(long Block, JournalEntry Entry)> entries, int count)
     {
-        using var stream = new MemoryStream();
-        using var writer = new BinaryWriter(stream);
+        byte[] bytes = new byte[count * EntrySize];
+        int at = 0;
         foreach ((long block, JournalEntry entry) in entries)
         {
-            writer.Write(block);
-            writer.Write(entry.Bits);
+            BinaryPrimitives.WriteInt64LittleEndian(bytes.AsSpan(at), block);
+            BinaryPrimitives.WriteInt64LittleEndian(bytes.AsSpan(at + sizeof(long)), entry.WithPin(false).Bits);
+            at += EntrySize;
         }
 
-        writer.Flush();
-        return stream.ToArray();
+        return bytes;
     }
 
     /// <summary>Reads one.</summary>
@@ -42,7 +45,8 @@ internal static class JournalIndex
             long block = BinaryPrimitives.ReadInt64LittleEndian(at);
             var entry = new JournalEntry(BinaryPrimitives.ReadInt64LittleEndian(at[8..]));
             if (block < 0 || block > file.DiskLength / JournalBlocks.BlockSize || (entry.Data & entry.Zero) != 0
-                || (entry.Data != 0) != entry.HasSlot || (entry.HasSlot && entry.Slot >= JournalFile.MaxSlots))
+                || entry.Bits == 0 || entry.IsPinned || (entry.Data != 0) != entry.HasSlot
+                || (entry.HasSlot && entry.Slot >= JournalFile.MaxSlots))
             {
                 throw file.Damaged("its index has an impossible entry");
             }

@@ -82,6 +82,12 @@ internal static class JournalPlace
 
         foreach (string path in Directory.EnumerateFiles(directory, "*" + Extension))
         {
+            // One that is being made, or whose maker died before it had its name: it holds nothing yet.
+            if (Path.GetFileName(path).StartsWith('.'))
+            {
+                continue;
+            }
+
             JournalFile file;
             try
             {
@@ -90,14 +96,16 @@ internal static class JournalPlace
             catch (BlockException e)
             {
                 // Somebody's who works with it, of another user, damaged; or never saved before its maker died.
-                if (JournalFile.IsUnsaved(path))
+                if (JournalFile.RemoveUnsaved(path) || e.Kind is BlockErrorKind.InUse or BlockErrorKind.NotFound)
                 {
-                    File.Delete(path);
+                    continue;
                 }
-                else if (e.Kind is not (BlockErrorKind.InUse or BlockErrorKind.PermissionDenied))
-                {
-                    warn($"{e.Describe()}. If it belongs to '{folder}', what it holds is not there");
-                }
+
+                warn(
+                    e.Kind == BlockErrorKind.PermissionDenied
+                        ? $"the journal '{path}' is another user's and cannot be read. If it belongs to '{folder}', "
+                            + "what it holds is not there"
+                        : $"{e.Describe()}. If it belongs to '{folder}', what it holds is not there");
 
                 continue;
             }

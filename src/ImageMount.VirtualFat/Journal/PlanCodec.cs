@@ -19,6 +19,22 @@ internal static class PlanCodec
 {
     private const int MaxName = 255;
 
+    /// <summary>
+    /// About how many bytes plan and state take, rather more: what a journal cannot hold is refused before anything is
+    /// written.
+    /// </summary>
+    public static long EstimateSize(FatPlan plan)
+    {
+        const int Fixed = 256; // a record, and a node with one run
+        long bytes = 0;
+        for (int entry = 0; entry < plan.Table.Count; entry++)
+        {
+            bytes += Unsafe.SizeOf<EntryRecord>() + Fixed + 8 * plan.Table[entry].NameLength;
+        }
+
+        return bytes;
+    }
+
     /// <summary>Writes plan and state.</summary>
     public static byte[] Write(FatPlan plan, FolderState state)
     {

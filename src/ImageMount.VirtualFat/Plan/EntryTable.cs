@@ -6,7 +6,7 @@ using ImageMount.VirtualFat.Names;
 
 namespace ImageMount.VirtualFat.Plan;
 
-/// <summary>What is kept of one file or folder; about 96 bytes, and its name besides.</summary>
+/// <summary>What is kept of one file or folder; about 104 bytes, and its name besides.</summary>
 internal struct EntryRecord
 {
     /// <summary>Size on the host, bytes.</summary>
@@ -14,6 +14,9 @@ internal struct EntryRecord
 
     /// <summary>When it was last written on the host, nanoseconds since 1970.</summary>
     public long HostModifiedNs;
+
+    /// <summary>When anything of it last changed on the host, nanoseconds since 1970.</summary>
+    public long HostChangedNs;
 
     public ulong HostInode;
     public ulong HostDevice;

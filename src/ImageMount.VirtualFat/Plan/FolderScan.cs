@@ -143,6 +143,7 @@ internal sealed class FolderScan
     {
         HostSize = stat.Size,
         HostModifiedNs = stat.ModifiedNs,
+        HostChangedNs = stat.ChangedNs,
         HostInode = stat.Inode,
         HostDevice = DeviceOf(stat),
         Parent = parent,

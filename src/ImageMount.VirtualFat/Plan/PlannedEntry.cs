@@ -40,6 +40,9 @@ internal readonly struct PlannedEntry(EntryTable table, int index)
     /// <summary>When it was last written on the host, as of the plan, nanoseconds since 1970.</summary>
     public long HostModifiedNs => table[index].HostModifiedNs;
 
+    /// <summary>When anything of it last changed on the host, as of the plan, nanoseconds since 1970.</summary>
+    public long HostChangedNs => table[index].HostChangedNs;
+
     /// <summary>Inode on the host.</summary>
     public ulong HostInode => table[index].HostInode;
 

@@ -189,7 +189,7 @@ internal sealed class HostFiles(HostFolder host, FatPlan plan, Action<string> wa
 
         ref EntryRecord planned = ref plan.Table[entry];
         if (stat.Size != planned.HostSize || stat.ModifiedNs != planned.HostModifiedNs
-            || stat.Inode != planned.HostInode)
+            || stat.ChangedNs != planned.HostChangedNs || stat.Inode != planned.HostInode)
         {
             Tell(entry, "has changed since the disk was made; it shows what it holds now, in its old size");
         }

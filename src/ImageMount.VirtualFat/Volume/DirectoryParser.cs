@@ -63,7 +63,13 @@ internal sealed class DirectoryParser(VolumeFindings findings)
             if (mark != DirectoryEntry.FreeMark && entry.IsLongName)
             {
                 partsAt = _parts.Count == 0 ? i : partsAt;
-                _parts.Add(MemoryMarshal.Cast<byte, LongNameEntry>(bytes)[i]);
+                LongNameEntry part = MemoryMarshal.Cast<byte, LongNameEntry>(bytes)[i];
+                _parts.Add(part);
+                if (part.Type != 0 || part.FirstCluster != 0)
+                {
+                    findings.Add(FindingKind.Name, "a part of a long name has something where nothing belongs", path, at);
+                }
+
                 if (_parts.Count > LongName.MaxEntries)
                 {
                     findings.Add(FindingKind.Name, "a long name has more than 20 parts", path, at);

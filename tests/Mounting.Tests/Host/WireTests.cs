@@ -117,7 +117,7 @@ public sealed class WireTests
         DiskBuilder disk = new DiskBuilder(100).Entry(0, 0, 0x83, 10, 50).Sign();
         MountTree tree = await MountTree.CreateAsync(disk.Node, new MountTreeOptions
         {
-            Reports = [("x.json", Text)],
+            Reports = [new("x.json", Text)],
         });
         return (new WireHarness(new DiskFileSystem(tree, new FuseMountOptions())), disk);
     }

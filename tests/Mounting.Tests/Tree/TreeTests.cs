@@ -89,7 +89,7 @@ public sealed class TreeTests
     public async Task Nodes_are_found_by_number_and_by_name()
     {
         MountTree tree = await MountTree.CreateAsync(
-            Disk().Node, new MountTreeOptions { Reports = [("info.json", () => Pieces("x"))] });
+            Disk().Node, new MountTreeOptions { Reports = [new("info.json", () => Pieces("x"))] });
         var root = (TreeDirectory)tree.Root;
         Assert.Equal(
             ["disk.raw", "p1", ".imgmount"], (await root.GetEntriesAsync(default)).Select(n => n.Name));

@@ -103,7 +103,7 @@ public sealed class ApplyCrashTests
         }
     }
 
-    private static void Change(WrittenFolder folder)
+    internal static void Change(WrittenFolder folder)
     {
         ConflictTests.Replace(folder, "two.bin", 6000);
         ConflictTests.Replace(folder, "sub/inner.txt", 700);
@@ -158,7 +158,7 @@ public sealed class ApplyCrashTests
         .Where(line => line.Length > 0)
         .ToDictionary(line => line.Split(": ")[0], line => line.Contains(": ") ? line.Split(": ")[1] : "");
 
-    private static void Die(ref int left, string call)
+    internal static void Die(ref int left, string call)
     {
         if (left-- == 0)
         {

@@ -18,6 +18,7 @@ public sealed class ApplyModelTests(ITestOutputHelper output)
     [InlineData(4, 36_000, "-F", "32", "-s", "1")]
     public void Random_edits(int seed, int kibibytes, params string[] options)
     {
+        seed = Seeds.Shift(seed);
         output.WriteLine($"seed {seed}");
         var random = new Random(seed);
         using var folder = new WrittenFolder(directory => Fill(directory, random), kibibytes, options);

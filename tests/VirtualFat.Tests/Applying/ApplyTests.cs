@@ -62,13 +62,15 @@ public sealed class ApplyTests
     [SkippableFact]
     public void A_changed_file_keeps_mode_and_attributes()
     {
-        using var folder = new WrittenFolder(Fill);
-        string path = Path.Join(folder.Folder, "two.bin");
-        using (SafeFileHandle file = SysOpen.TryOpen(path, SysOpen.O_RDWR, out _)!)
+        bool hasAttributes = false;
+        using var folder = new WrittenFolder(directory =>
         {
-            Skip.If(SysSetXattr.Set(file, "user.note", "kept"u8) != 0, "no extended attributes here");
-        }
-
+            Fill(directory);
+            using SafeFileHandle file = SysOpen.TryOpen(Path.Join(directory, "two.bin"), SysOpen.O_RDWR, out _)!;
+            hasAttributes = SysSetXattr.Set(file, "user.note", "kept"u8) == 0;
+        });
+        Skip.IfNot(hasAttributes, "no extended attributes here");
+        string path = Path.Join(folder.Folder, "two.bin");
         string source = Path.Join(folder.Folder, "..", "two.bin");
         File.WriteAllBytes(source, Large);
         folder.Edit(image => Mtools.On(image, "mcopy", "-o", "-m", source, "::two.bin"));
@@ -96,15 +98,18 @@ public sealed class ApplyTests
     [SkippableFact]
     public void Time_of_a_changed_file_follows_and_rights_of_its_old_content_do_not()
     {
-        using var folder = new WrittenFolder(Fill);
-        string path = Path.Join(folder.Folder, "one.txt");
         const UnixFileMode Plain = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute
             | UnixFileMode.OtherRead;
-        if (!OperatingSystem.IsWindows())
+        using var folder = new WrittenFolder(directory =>
         {
-            File.SetUnixFileMode(path, Plain | UnixFileMode.SetUser | UnixFileMode.SetGroup);
-        }
-
+            Fill(directory);
+            if (!OperatingSystem.IsWindows())
+            {
+                File.SetUnixFileMode(
+                    Path.Join(directory, "one.txt"), Plain | UnixFileMode.SetUser | UnixFileMode.SetGroup);
+            }
+        });
+        string path = Path.Join(folder.Folder, "one.txt");
         folder.Edit(image =>
         {
             string source = image + ".source";

@@ -41,6 +41,49 @@ public sealed class ConflictTests
         Assert.Contains(report.Notes, note => note.Contains("conflict 1", StringComparison.Ordinal));
     }
 
+    /// <summary>The host's change shows neither in the size nor in the time of the file.</summary>
+    [SkippableTheory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_change_that_leaves_size_and_time_as_they_were_is_noticed(bool afterApplying)
+    {
+        using var folder = new WrittenFolder(ApplyTests.Fill);
+        if (afterApplying)
+        {
+            // Our own renaming is no change of somebody else's.
+            folder.Edit(image =>
+            {
+                Mtools.On(image, "mren", "::one.txt", "::t");
+                Mtools.On(image, "mren", "::three.txt", "::tres");
+            });
+            Assert.Empty(folder.Apply().Notes);
+            folder.Edit(image =>
+            {
+                Mtools.On(image, "mren", "::t", "::one.txt");
+                Mtools.On(image, "mren", "::tres", "::three.txt");
+            });
+            Assert.Empty(folder.Apply().Notes);
+        }
+
+        foreach (string name in (string[])["one.txt", "three.txt"])
+        {
+            DateTime time = File.GetLastWriteTimeUtc(In(folder, name));
+            byte[] other = File.ReadAllBytes(In(folder, name));
+            other[0] ^= 1;
+            File.WriteAllBytes(In(folder, name), other);
+            File.SetLastWriteTimeUtc(In(folder, name), time);
+        }
+
+        string theirs = File.ReadAllText(In(folder, "one.txt"));
+        Replace(folder, "one.txt", 2000);
+        folder.Edit(image => Mtools.On(image, "mdel", "::three.txt"));
+        ApplyReport report = folder.Apply();
+        Assert.Equal(theirs, File.ReadAllText(In(folder, "one.txt")));
+        Assert.Equal(2000, new FileInfo(In(folder, "one (imgmount conflict 1).txt")).Length);
+        Assert.True(File.Exists(In(folder, "three.txt")));
+        Assert.Equal(2, report.Notes.Count);
+    }
+
     [SkippableFact]
     public void A_file_removed_on_the_disk_and_changed_on_the_host_stays()
     {

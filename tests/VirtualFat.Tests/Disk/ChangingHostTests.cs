@@ -28,6 +28,39 @@ public sealed class ChangingHostTests : IDisposable
     }
 
     [Fact]
+    public void A_file_whose_time_was_set_back_is_told_of()
+    {
+        string file = Write("a.bin", 0x11, 3000);
+        using TestDisk disk = TestDisk.Open(Options);
+        DateTime time = File.GetLastWriteTimeUtc(file);
+        File.WriteAllBytes(file, Filled(0x66, 3000));
+        File.SetLastWriteTimeUtc(file, time);
+        Assert.Equal(Filled(0x66, 3000), ReadFile(disk, "a.bin"));
+        Assert.Contains("'a.bin' has changed", Assert.Single(disk.Warnings), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_plan_of_files_that_were_just_written_is_waited_for()
+    {
+        Write("a.bin", 0x11, 3000);
+        using TestDisk disk = TestDisk.Open(Options);
+        long changed = disk.Plan.Table[1].HostChangedNs;
+        var clock = new FixedClock(DateTimeOffset.UnixEpoch.AddTicks(changed / 100));
+        Task waiting = TimeSteps.WaitAsync(disk.Plan.Table, clock, CancellationToken.None);
+        Assert.InRange(clock.Waited, TimeSpan.FromMilliseconds(19), TimeSpan.FromMilliseconds(21));
+        await waiting;
+        clock = new FixedClock(DateTimeOffset.UnixEpoch.AddTicks(changed / 100).AddMilliseconds(25));
+        await TimeSteps.WaitAsync(disk.Plan.Table, clock, CancellationToken.None);
+        Assert.Equal(TimeSpan.Zero, clock.Waited);
+
+        // Of a file system that keeps whole seconds; and of a file from the future, not longer than that.
+        disk.Plan.Table[1].HostChangedNs = (changed / 1_000_000_000 + 5) * 1_000_000_000;
+        clock = new FixedClock(DateTimeOffset.UnixEpoch.AddTicks(changed / 100));
+        await TimeSteps.WaitAsync(disk.Plan.Table, clock, CancellationToken.None);
+        Assert.InRange(clock.Waited, TimeSpan.FromSeconds(1.99), TimeSpan.FromSeconds(2.01));
+    }
+
+    [Fact]
     public void A_file_that_grows_shows_its_new_bytes_in_its_old_size()
     {
         string file = Write("a.bin", 0x11, 1000);
@@ -175,6 +208,20 @@ public sealed class ChangingHostTests : IDisposable
         string path = Path.Join(_root, name);
         File.WriteAllBytes(path, Filled(value, count));
         return path;
+    }
+
+    /// <summary>A clock that stands; who waits goes on at once, and how long it would have been is kept.</summary>
+    private sealed class FixedClock(DateTimeOffset now) : TimeProvider
+    {
+        public TimeSpan Waited { get; private set; }
+
+        public override DateTimeOffset GetUtcNow() => now;
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+        {
+            Waited = dueTime;
+            return System.CreateTimer(callback, state, TimeSpan.Zero, period);
+        }
     }
 
     /// <summary>Time that passes when it is told to.</summary>

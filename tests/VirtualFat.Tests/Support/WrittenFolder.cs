@@ -18,6 +18,8 @@ internal sealed class WrittenFolder : IDisposable
     private readonly VolumeTree _tree;
     private readonly SafeFileHandle _root;
     private readonly FolderState _planned;
+    private readonly HostLack _lack;
+    private readonly Action<string>? _journalHook;
 
     /// <summary>Makes folder and disk.</summary>
     /// <param name="fill">Fills the folder.</param>
@@ -42,8 +44,12 @@ internal sealed class WrittenFolder : IDisposable
     }
 
     /// <summary>The same folder and disk once more, elsewhere: what a program did is given, not done again.</summary>
-    public WrittenFolder(WrittenFolder other, Action<string>? hook, bool saved)
+    public WrittenFolder(
+        WrittenFolder other, Action<string>? hook, bool saved, HostLack lack = HostLack.None,
+        Action<string>? journalHook = null)
     {
+        (_lack, _journalHook) = (lack, journalHook);
+
         Mtools.Run("cp", "-a", other.Folder, Folder);
         (_plan, _tree) = (other._plan, other._tree);
         _root = SysOpen.TryOpen(Folder, SysOpen.O_RDONLY | SysOpen.O_DIRECTORY, out _)!;
@@ -123,10 +129,13 @@ internal sealed class WrittenFolder : IDisposable
         Assert.True(after.AsSpan(0, (int)data).SequenceEqual(before.AsSpan(0, (int)data)), "applying changed the disk");
         foreach (VolumeNode node in tree.Nodes)
         {
+            // What lies behind the end of a file is nobody's, and may become zero.
+            long left = node.IsDirectory ? long.MaxValue : node.Size;
             foreach (ClusterRun run in node.Runs)
             {
                 int at = (int)tree.Geometry.OffsetOf(run.First);
-                int count = (int)run.Count * tree.Geometry.ClusterSize;
+                int count = (int)Math.Min((long)run.Count * tree.Geometry.ClusterSize, left);
+                left -= count;
                 Assert.True(
                     after.AsSpan(at, count).SequenceEqual(before.AsSpan(at, count)), $"applying changed '{node.Name}'");
             }
@@ -142,12 +151,17 @@ internal sealed class WrittenFolder : IDisposable
     {
         Disk.Abandon();
         using var tree = new HostTree(_root, Folder);
-        FolderRecovery.Run(new HostChanges(tree), Warnings.Add);
-        Assert.Empty(Directory.GetFileSystemEntries(Folder, ".imgmount-*"));
+        var recovery = FolderRecovery.Run(new HostChanges(tree, null, _lack), Warnings.Add);
         if (withJournal)
         {
-            Disk = Open(null, JournalFile);
+            Disk = Open(null, JournalFile, recovery);
         }
+        else
+        {
+            recovery.Conclude(null);
+        }
+
+        Assert.Empty(Directory.GetFileSystemEntries(Folder, ".imgmount-*"));
     }
 
     /// <summary>Finishes what was left behind, dying at some call. True when it was finished before that.</summary>
@@ -156,7 +170,7 @@ internal sealed class WrittenFolder : IDisposable
         using var tree = new HostTree(_root, Folder);
         try
         {
-            FolderRecovery.Run(new HostChanges(tree, hook), Warnings.Add);
+            FolderRecovery.Run(new HostChanges(tree, hook, _lack), Warnings.Add).Conclude(null);
             return true;
         }
         catch (Applying.ApplyCrashTests.DiedException)
@@ -202,16 +216,19 @@ internal sealed class WrittenFolder : IDisposable
 
     private static void Run(ValueTask task) => task.AsTask().GetAwaiter().GetResult();
 
-    private FolderDisk Open(Action<string>? hook = null, string? journalPath = null)
+    private FolderDisk Open(
+        Action<string>? hook = null, string? journalPath = null, FolderRecovery? recovery = null)
     {
         var file = journalPath is null
             ? new JournalFile(JournalFile, Folder, _plan.Length)
             : ImageMount.VirtualFat.Journal.JournalFile.Open(journalPath);
+        file.Hook = journalPath is null || recovery is null ? _journalHook : null;
         JournalBlocks journal = journalPath is null
             ? new JournalBlocks(64 << 10, file)
             : JournalBlocks.Load(64 << 10, file);
-        FolderState state = journalPath is null ? _planned : Decode(file.ReadState(out _));
-        return new FolderDisk(new MemoryDisk(_plan), _tree.Geometry, _planned, state, journal, new FolderDiskParts
+        FolderState kept = journalPath is null ? _planned : Decode(file.ReadState(out _));
+        FolderState state = recovery?.Correct(kept) ?? kept;
+        var disk = new FolderDisk(new MemoryDisk(_plan), _tree.Geometry, _planned, state, journal, new FolderDiskParts
         {
             Root = _root,
             Name = Folder,
@@ -219,7 +236,15 @@ internal sealed class WrittenFolder : IDisposable
             Warn = Warnings.Add,
             EncodeState = Encode,
             Hook = hook,
+            Lack = _lack,
         });
+        if (!ReferenceEquals(state, kept))
+        {
+            disk.KeepState();
+        }
+
+        recovery?.Conclude(state.ApplyId);
+        return disk;
     }
 
     private static byte[] Encode(FolderState state)

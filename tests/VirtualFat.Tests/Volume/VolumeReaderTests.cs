@@ -67,6 +67,8 @@ public sealed class VolumeReaderTests(ITestOutputHelper output)
         Expect(FindingKind.Name, good, bytes => bytes[longName] ^= 0x40);
         Expect(FindingKind.Name, good, bytes => bytes[longName] = 0xe5);
         Expect(FindingKind.Name, good, bytes => bytes[longName + 1] = (byte)'/');
+        Expect(FindingKind.Name, good, bytes => bytes[longName + 12] = 4);
+        Expect(FindingKind.Name, good, bytes => bytes[longName + 26] = 1);
     }
 
     [SkippableFact]
