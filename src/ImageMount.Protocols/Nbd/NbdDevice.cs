@@ -24,7 +24,7 @@ internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPre
     private readonly RemoteLink<NbdSession> _link;
     private readonly UnflushedWrites _log;
     private readonly RangeReader _reader;
-    private readonly NbdExtents _extents = new();
+    private readonly ExtentsAhead _extents = new();
     private readonly bool _writable;
     private readonly NbdExport _export;
     private bool _noFastZero;
@@ -225,9 +225,9 @@ internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPre
     /// <inheritdoc/>
     public override async ValueTask<BlockExtent> MapAsync(long offset, long count, CancellationToken cancellationToken)
     {
-        if (_extents.TryTake(offset, count, out NbdStatus known))
+        if (_extents.TryTake(offset, count, out BlockExtent known))
         {
-            return ExtentOf(known);
+            return known;
         }
 
         long firstLoss = 0;
@@ -244,8 +244,9 @@ internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPre
             (NbdOutcome outcome, NbdStatus[] answer) = await lease.Session.StatusAsync(offset, asked).ConfigureAwait(false);
             if (outcome.IsOk)
             {
-                _extents.Keep(offset, answer, version);
-                return ExtentOf(answer[0]);
+                BlockExtent[] extents = Array.ConvertAll(answer, ExtentOf);
+                _extents.Keep(offset, extents, version);
+                return extents[0];
             }
 
             ThrowIfRefused(outcome, "cannot tell the state of the disk", offset);
