@@ -57,6 +57,9 @@ internal sealed class IscsiConnector(IscsiSettings settings, TimeProvider clock)
 
     private async Task<IscsiSession> InspectAsync(IscsiSession session, CancellationToken cancellationToken)
     {
+        // Nobody watches the session yet.
+        using CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(
+            static state => ((IscsiSession)state!).Abort(new BlockException(BlockErrorKind.Cancelled, "cancelled")), session);
         try
         {
             session.Unit = await new IscsiUnitInspector(session, clock, Patience).InspectAsync(cancellationToken)

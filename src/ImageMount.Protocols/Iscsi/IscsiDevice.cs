@@ -367,7 +367,9 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
             throw exchanged;
         }
 
-        bool mustBeWhole = command.Operation != ScsiOperation.ServiceActionIn16;
+        // What a unit says of lists that are its parameters is of no account (tgtd: UNMAP without a byte).
+        bool mustBeWhole = command.Operation is ScsiOperation.Read10 or ScsiOperation.Read16 or ScsiOperation.Write10
+            or ScsiOperation.Write16;
         IscsiOutcome outcome = await session.ExecuteAsync(command, target, payload, mustBeWhole, cancellationToken)
             .ConfigureAwait(false);
         if (outcome is { Kind: IscsiOutcomeKind.Answered, Status: 0 })

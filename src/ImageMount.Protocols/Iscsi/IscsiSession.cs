@@ -176,6 +176,7 @@ internal sealed class IscsiSession : IRemoteSession
         }
 
         _ended.TrySetResult(reason);
+        _ready.TrySetException(reason); // Or a login that the library makes nothing of would be waited for.
         Wake();
     }
 

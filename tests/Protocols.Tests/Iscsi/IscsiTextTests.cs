@@ -127,7 +127,6 @@ public sealed class IscsiTextTests
     [Fact]
     public void What_libiscsi_would_cut_off_or_misunderstand_is_refused()
     {
-        using var secrets = new SecretStore();
         var good = new IscsiOptions { Portal = "h", Target = "iqn.x", User = "u", Password = "p" };
         foreach (IscsiOptions bad in (IscsiOptions[])
         [
@@ -138,11 +137,13 @@ public sealed class IscsiTextTests
             good with { Portal = null }, good with { Transport = IscsiTransport.Iser },
         ])
         {
+            using var secrets = new SecretStore();
             BlockException e = Assert.Throws<BlockException>(() => IscsiSettings.Find(bad, secrets));
             Assert.True(e.Kind is BlockErrorKind.InvalidArgument or BlockErrorKind.NotSupported, e.Describe());
         }
 
-        IscsiSettings.Find(good, secrets);
+        using var fresh = new SecretStore();
+        IscsiSettings.Find(good, fresh);
     }
 
     [Fact]
