@@ -34,6 +34,7 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
     private readonly TimeProvider _clock;
     private readonly RemoteLink<IscsiSession> _link;
     private readonly UnflushedWrites _log;
+    private readonly RequestSender<IscsiSession, IscsiOutcome> _sender;
     private readonly RangeReader _reader;
     private readonly ExtentsAhead _extents = new();
     private readonly bool _writable;
@@ -42,7 +43,7 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
     private bool _hasFlush = true;
     private bool _noWriteSame;
     private bool _noStatus;
-    private BlockException? _exchanged;
+    private bool _isExchanged;
 
     private IscsiDevice(
         IscsiOptions options, IscsiConnector connector, TimeProvider clock, RemoteLink<IscsiSession> link,
@@ -53,6 +54,7 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
         _clock = clock;
         _link = link;
         _log = log;
+        _sender = new RequestSender<IscsiSession, IscsiOutcome>(link, log, Forget);
         _unit = unit;
         _writable = flags.Writable;
         _zeroes = new byte[unit.BlockLength];
@@ -199,28 +201,9 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
             return; // All that was acknowledged is durable already.
         }
 
-        var state = new RetryState();
-        while (true)
-        {
-            LinkLease<IscsiSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
-            IscsiOutcome outcome = await SendAsync(
-                lease.Session, ScsiCommand.SynchronizeCache, default, default, CancellationToken.None).ConfigureAwait(false);
-            if (outcome is { Kind: IscsiOutcomeKind.Answered, Status: 0 })
-            {
-                _log.Flushed(mark, lease.Generation);
-                _log.Mark(); // Restoring may have failed meanwhile.
-                return;
-            }
-
-            if (outcome.Kind == IscsiOutcomeKind.Answered)
-            {
-                BlockException refused = IscsiErrors.Refused("cannot flush", outcome, null);
-                _log.ReportLost(refused);
-                throw refused;
-            }
-
-            await AgainAsync(outcome, lease, state).ConfigureAwait(false);
-        }
+        await _sender.FlushAsync(
+            mark, session => SendAsync(session, ScsiCommand.SynchronizeCache, default, default, CancellationToken.None),
+            static refused => IscsiErrors.Refused("cannot flush", refused, null), cancellationToken).ConfigureAwait(false);
     }
 
     /// <inheritdoc/>
@@ -231,37 +214,26 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
             return known;
         }
 
-        var state = new RetryState();
         var answer = new byte[StatusLength];
-        while (!Volatile.Read(ref _noStatus) && (Capabilities & BlockCapabilities.Map) != 0)
+        if (!Volatile.Read(ref _noStatus) && (Capabilities & BlockCapabilities.Map) != 0)
         {
-            LinkLease<IscsiSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
             long version = _extents.Version;
-            IscsiOutcome outcome = await SendAsync(
-                lease.Session, ScsiCommand.GetLbaStatus(BlockOf(offset), answer.Length), answer, default, cancellationToken)
-                .ConfigureAwait(false);
-            if (outcome is { Kind: IscsiOutcomeKind.Answered, Status: 0 })
+            IscsiOutcome outcome = await ReadingAsync(
+                ScsiCommand.GetLbaStatus(BlockOf(offset), answer.Length), answer, cancellationToken).ConfigureAwait(false);
+            if (!IsUnknown(outcome))
             {
+                ThrowIfRefused(outcome, "cannot tell the state of the disk", offset);
                 List<BlockExtent> extents = LbaStatus.Parse(
                     answer.AsSpan(0, outcome.Count), BlockOf(offset), _unit.BlockLength, Length);
-                if (extents.Count == 0)
+                if (extents.Count > 0)
                 {
-                    break; // An answer about something else: the unit does not know.
+                    _extents.Keep(offset, CollectionsMarshal.AsSpan(extents), version);
+                    return extents[0] with { Length = Math.Min(extents[0].Length, count) };
                 }
-
-                _extents.Keep(offset, CollectionsMarshal.AsSpan(extents), version);
-                return extents[0] with { Length = Math.Min(extents[0].Length, count) };
             }
-
-            if (IsUnknown(outcome))
-            {
-                break;
-            }
-
-            ThrowIfRefused(outcome, "cannot tell the state of the disk", offset);
-            await AgainAsync(outcome, lease, state).ConfigureAwait(false);
         }
 
+        // The unit does not know the question, or answers another one.
         Volatile.Write(ref _noStatus, true);
         return new BlockExtent(count, ExtentFlags.Data | ExtentFlags.Present);
     }
@@ -362,9 +334,10 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
         IscsiSession session, ScsiCommand command, Memory<byte> target, ReadOnlyMemory<byte> payload,
         CancellationToken cancellationToken)
     {
-        if (Volatile.Read(ref _exchanged) is { } exchanged)
+        if (Volatile.Read(ref _isExchanged))
         {
-            throw exchanged;
+            return new IscsiOutcome(
+                IscsiOutcomeKind.Answered, 2, new ScsiSense(ScsiSense.UnitAttention, ScsiSense.MediumChanged));
         }
 
         // What a unit says of lists that are its parameters is of no account (tgtd: UNMAP without a byte).
@@ -372,7 +345,7 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
             or ScsiOperation.Write16;
         IscsiOutcome outcome = await session.ExecuteAsync(command, target, payload, mustBeWhole, cancellationToken)
             .ConfigureAwait(false);
-        if (outcome is { Kind: IscsiOutcomeKind.Answered, Status: 0 })
+        if (outcome.Outcome == ReplyOutcome.Ok)
         {
             return outcome;
         }
@@ -389,7 +362,7 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
                     await PauseAsync(pause, session).ConfigureAwait(false);
                     break;
                 case ScsiVerdict.Refused when outcome.Sense.Code == ScsiSense.MediumChanged:
-                    Volatile.Write(ref _exchanged, IscsiErrors.Refused("has another medium now", outcome, null));
+                    Volatile.Write(ref _isExchanged, true);
                     return outcome;
                 default:
                     return outcome;
@@ -415,87 +388,32 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
     private async ValueTask FetchAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
     {
         ScsiCommand command = ScsiCommand.Read(_unit.IsLarge, BlockOf(offset), (int)BlockOf(buffer.Length));
-        RetryState? state = null;
-        while (true)
-        {
-            LinkLease<IscsiSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
-            IscsiOutcome outcome = await SendAsync(lease.Session, command, buffer, default, cancellationToken)
-                .ConfigureAwait(false);
-            if (outcome is { Kind: IscsiOutcomeKind.Answered, Status: 0 })
-            {
-                return;
-            }
-
-            ThrowIfRefused(outcome, "cannot read", offset);
-            await AgainAsync(outcome, lease, state ??= new RetryState()).ConfigureAwait(false);
-        }
+        ThrowIfRefused(
+            await ReadingAsync(command, buffer, cancellationToken).ConfigureAwait(false), "cannot read", offset);
     }
 
+    /// <summary>Sends a command that reads until it is answered.</summary>
+    private ValueTask<IscsiOutcome> ReadingAsync(
+        ScsiCommand command, Memory<byte> target, CancellationToken cancellationToken) => _sender.SendAsync(
+            static (session, sent, token) => sent.Device.SendAsync(session, sent.Command, sent.Target, default, token),
+            (Device: this, Command: command, Target: target), cancellationToken);
+
     /// <summary>Sends a change until it is acknowledged or refused, and enters it in the log.</summary>
-    private async ValueTask<IscsiOutcome> ChangeAsync(
+    private ValueTask<IscsiOutcome> ChangeAsync(
         ChangeKind kind, ScsiCommand command, long offset, long count, ReadOnlyMemory<byte> data, bool isDurable,
         CancellationToken cancellationToken)
     {
-        long ticket = await _log.BeginAsync(offset, count, cancellationToken).ConfigureAwait(false);
         isDurable |= !_hasFlush; // Without flushes there is nothing to wait for.
-        bool isEntered = false;
-        RetryState? state = null;
-        try
-        {
-            _reader.Invalidate(offset, count);
-            _extents.Forget();
-            while (true)
-            {
-                LinkLease<IscsiSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
-                IscsiOutcome outcome = await SendAsync(lease.Session, command, default, data, cancellationToken)
-                    .ConfigureAwait(false);
-                bool isDone = outcome is { Kind: IscsiOutcomeKind.Answered, Status: 0 };
-                if (isDone && _log.TryAcknowledge(ticket, lease.Generation, kind, data, isDurable))
-                {
-                    isEntered = true;
-                    return outcome;
-                }
-
-                if (outcome.Kind == IscsiOutcomeKind.Answered && !isDone)
-                {
-                    return outcome;
-                }
-
-                await AgainAsync(outcome, lease, state ??= new RetryState()).ConfigureAwait(false);
-            }
-        }
-        finally
-        {
-            if (!isEntered)
-            {
-                _log.Abandon(ticket);
-            }
-
-            _reader.Invalidate(offset, count);
-            _extents.Forget();
-        }
+        return _sender.ChangeAsync(
+            new RemoteChange(kind, offset, count, data, isDurable),
+            static (session, sent, token) => sent.Device.SendAsync(session, sent.Command, default, sent.Data, token),
+            (Device: this, Command: command, Data: data), cancellationToken);
     }
 
-    /// <summary>Returns when a request is to be sent again; throws when it is not.</summary>
-    private async Task AgainAsync(IscsiOutcome outcome, LinkLease<IscsiSession> lease, RetryState state)
+    private void Forget(long offset, long count)
     {
-        if (outcome.Kind == IscsiOutcomeKind.Cancelled)
-        {
-            throw new BlockException(BlockErrorKind.Cancelled, "the request was cancelled");
-        }
-
-        if (outcome.Kind == IscsiOutcomeKind.Answered)
-        {
-            return; // Acknowledged by a session that does not count any more.
-        }
-
-        bool mayRetry = _link.MayRetry(ref state.FirstLoss);
-        BlockException reason = await lease.Session.Ended.ConfigureAwait(false);
-        if (!mayRetry || reason.Kind == BlockErrorKind.InvalidData)
-        {
-            // A target that breaks the protocol would do so again.
-            throw _link.Lost(reason);
-        }
+        _reader.Invalidate(offset, count);
+        _extents.Forget();
     }
 
     /// <summary>Brings a new session to where the old one was.</summary>
@@ -551,11 +469,5 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
         }
 
         return null;
-    }
-
-    /// <summary>Since when a request is being lost.</summary>
-    private sealed class RetryState
-    {
-        public long FirstLoss;
     }
 }

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Collections.Concurrent;
 using System.Threading.Tasks.Sources;
 using ImageMount.Interop;
+using ImageMount.Protocols.Remote;
 
 namespace ImageMount.Protocols.Iscsi;
 
@@ -24,7 +25,16 @@ internal enum IscsiOutcomeKind
 /// <param name="Sense">Why, for a check condition.</param>
 /// <param name="Count">Bytes that were transferred.</param>
 internal readonly record struct IscsiOutcome(
-    IscsiOutcomeKind Kind, int Status = 0, ScsiSense Sense = default, int Count = 0);
+    IscsiOutcomeKind Kind, int Status = 0, ScsiSense Sense = default, int Count = 0) : IRemoteReply
+{
+    /// <inheritdoc/>
+    public ReplyOutcome Outcome => Kind switch
+    {
+        IscsiOutcomeKind.Answered => Status == 0 ? ReplyOutcome.Ok : ReplyOutcome.Refused,
+        IscsiOutcomeKind.Lost => ReplyOutcome.Lost,
+        _ => ReplyOutcome.Cancelled,
+    };
+}
 
 /// <summary>
 /// One SCSI command on its way. It has two owners, the caller who awaits <see cref="Task"/>, and the session; it is

@@ -59,7 +59,7 @@ public sealed class IscsiReconnectTests(ITestOutputHelper output) : IscsiTestBas
         target.Before = command =>
         {
             if ((command.IsRead || command.IsWrite || command.Operation is 0x35 or 0x93)
-                && Interlocked.Decrement(ref left) == 0 && ++crashes <= 25)
+                && Interlocked.Decrement(ref left) == 0 && ++crashes <= 12)
             {
                 left = chance.Next(1, 60);
                 target.Crash();
