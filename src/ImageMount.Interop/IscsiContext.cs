@@ -96,8 +96,8 @@ public sealed unsafe class IscsiContext : IDisposable
     public const int Redirected = 0x101;
 
     /// <summary>What the library says of its last failure; may be old news.</summary>
-    public ReadOnlySpan<byte> ErrorText =>
-        MemoryMarshal.CreateReadOnlySpanFromNullTerminated((byte*)Native.iscsi_get_error(_context));
+    public ReadOnlySpan<byte> ErrorText => _context == 0
+        ? [] : MemoryMarshal.CreateReadOnlySpanFromNullTerminated((byte*)Native.iscsi_get_error(_context));
 
     /// <summary>Where the target sends us.</summary>
     public string TargetAddress => Marshal.PtrToStringUTF8(Native.iscsi_get_target_address(_context)) ?? "";

@@ -83,6 +83,10 @@ public sealed class IscsiTests
     }
 
     [SkippableFact]
+    public void The_doctor_knows_the_library() => Assert.Contains(
+        "libiscsi.so.7", Tool.Try(Tool.Imgmount, "doctor").Output, StringComparison.Ordinal);
+
+    [SkippableFact]
     public void Unmounting_while_the_target_is_stopped_ends_soon()
     {
         Needs.Mounting("qemu-img");

@@ -17,6 +17,9 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
     /// <summary>Zeroing that may take long is done in steps, each of which counts as progress.</summary>
     private const long SlowStep = 16 << 20;
 
+    /// <summary>Most that is discarded by one command, bytes, for the same reason.</summary>
+    private const long LongestUnmap = 1 << 30;
+
     /// <summary>Largest read or write, bytes.</summary>
     private const int MaxTransfer = 1 << 20;
 
@@ -40,6 +43,7 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
     private readonly bool _writable;
     private readonly IscsiUnit _unit;
     private readonly byte[] _zeroes;
+    private long _patience;
     private bool _hasFlush = true;
     private bool _noWriteSame;
     private bool _noStatus;
@@ -57,6 +61,7 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
         _sender = new RequestSender<IscsiSession, IscsiOutcome>(link, log, Forget);
         _unit = unit;
         _writable = flags.Writable;
+        _patience = connector.Patience.Ticks;
         _zeroes = new byte[unit.BlockLength];
         Capabilities = (unit.IsThin && unit.ReadsZero ? BlockCapabilities.Map : 0)
             | (_writable ? WriteCapabilities(unit, flags.Discard) : 0);
@@ -227,6 +232,8 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
                     answer.AsSpan(0, outcome.Count), BlockOf(offset), _unit.BlockLength, Length);
                 if (extents.Count > 0)
                 {
+                    // Whoever asks from within a block is answered from there.
+                    extents[0] = extents[0] with { Length = extents[0].Length - (offset % _unit.BlockLength) };
                     _extents.Keep(offset, CollectionsMarshal.AsSpan(extents), version);
                     return extents[0] with { Length = Math.Min(extents[0].Length, count) };
                 }
@@ -239,7 +246,11 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
     }
 
     /// <inheritdoc/>
-    public void StopWaiting(TimeSpan grace) => _link.StopWaiting(grace);
+    public void StopWaiting(TimeSpan grace)
+    {
+        Volatile.Write(ref _patience, Math.Min(Volatile.Read(ref _patience), grace.Ticks));
+        _link.StopWaiting(grace);
+    }
 
     /// <inheritdoc/>
     public override ValueTask DescribeAsync(DeviceInfo info, CancellationToken cancellationToken)
@@ -296,7 +307,7 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
         : (long)Math.Min((ulong)(SlowStep / _unit.BlockLength), _unit.MaxWriteSame) * _unit.BlockLength;
 
     private long DiscardStep() => !_unit.CanUnmap ? ZeroStep()
-        : Math.Min(_unit.MaxUnmap, int.MaxValue) * (long)_unit.BlockLength;
+        : Math.Min(_unit.MaxUnmap, LongestUnmap / _unit.BlockLength) * _unit.BlockLength;
 
     private (ScsiCommand Command, byte[] Data) DiscardOf(long offset, long count)
     {
@@ -350,7 +361,7 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
             return outcome;
         }
 
-        var patience = new ScsiPatience(_clock, _connector.Patience);
+        var patience = new ScsiPatience(_clock);
         while (outcome.Kind == IscsiOutcomeKind.Answered)
         {
             switch (ScsiPatience.Judge(outcome))
@@ -358,7 +369,8 @@ internal sealed class IscsiDevice : BlockDevice, IHasIdentity, IWaitsForPeer
                 case ScsiVerdict.Reset:
                     session.Abort(new BlockException(BlockErrorKind.IoError, "the logical unit was reset"));
                     return new IscsiOutcome(IscsiOutcomeKind.Lost);
-                case ScsiVerdict.Again when patience.MayTryAgain(out TimeSpan pause):
+                case ScsiVerdict.Again when patience.MayTryAgain(
+                    new TimeSpan(Volatile.Read(ref _patience)), out TimeSpan pause):
                     await PauseAsync(pause, session).ConfigureAwait(false);
                     break;
                 case ScsiVerdict.Refused when outcome.Sense.Code == ScsiSense.MediumChanged:

@@ -240,7 +240,7 @@ internal sealed class IscsiUnitInspector(IscsiSession session, TimeProvider cloc
     private async Task<(IscsiOutcome Outcome, byte[] Answer)> RunAsync(
         ScsiCommand command, int length, CancellationToken cancellationToken)
     {
-        var again = new ScsiPatience(clock, patience);
+        var again = new ScsiPatience(clock);
         var answer = new byte[command.Direction == Interop.ScsiDirection.In ? length : 0];
         while (true)
         {
@@ -255,7 +255,7 @@ internal sealed class IscsiUnitInspector(IscsiSession session, TimeProvider cloc
             // A reset that is told right after the login is no news: nothing was written yet.
             ScsiVerdict verdict = ScsiPatience.Judge(outcome);
             bool isNews = outcome.Sense.Code == ScsiSense.MediumChanged;
-            if ((verdict is ScsiVerdict.Done or ScsiVerdict.Refused && !isNews) || !again.MayTryAgain(out TimeSpan pause))
+            if ((verdict is ScsiVerdict.Done or ScsiVerdict.Refused && !isNews) || !again.MayTryAgain(patience, out TimeSpan pause))
             {
                 return (outcome, answer[..Math.Min(outcome.Count, answer.Length)]);
             }

@@ -21,8 +21,7 @@ internal enum ScsiVerdict
 /// It was not carried out then, so that sending it again is always safe.
 /// </summary>
 /// <param name="clock">Source of time.</param>
-/// <param name="limit">Longest that a command may be put off.</param>
-internal struct ScsiPatience(TimeProvider clock, TimeSpan limit)
+internal struct ScsiPatience(TimeProvider clock)
 {
     /// <summary>So many times at once: each of several units attentions is told once.</summary>
     private const int FreeTries = 4;
@@ -52,7 +51,9 @@ internal struct ScsiPatience(TimeProvider clock, TimeSpan limit)
     }
 
     /// <summary>True: send it again, after the pause.</summary>
-    public bool MayTryAgain(out TimeSpan pause)
+    /// <param name="limit">Longest that a command may be put off.</param>
+    /// <param name="pause">How long.</param>
+    public bool MayTryAgain(TimeSpan limit, out TimeSpan pause)
     {
         long now = clock.GetTimestamp();
         _began = _tries == 0 ? now : _began;

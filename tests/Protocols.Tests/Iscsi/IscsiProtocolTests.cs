@@ -80,6 +80,19 @@ public sealed class IscsiProtocolTests : IscsiTestBase
         await AssertRefusedAsync(BlockErrorKind.TimedOut, "busy", async () => await graph.Root.ReadAsync(0, new byte[512]));
     }
 
+    [Fact]
+    public async Task A_unit_that_stays_busy_does_not_hold_up_closing()
+    {
+        FakeIscsiTarget target = Keep(new FakeIscsiTarget(MakeContent()));
+        Graph graph = await OpenAsync(target.Uri, writable: true);
+        await graph.Root.WriteAsync(0, new byte[512]);
+        target.Answer = command => command.Operation == 0x35 ? new FakeScsiAnswer(0x28, []) : null;
+        graph.StopWaiting(TimeSpan.FromSeconds(1));
+        var watch = Stopwatch.StartNew();
+        await AssertRefusedAsync(BlockErrorKind.TimedOut, "busy", async () => await graph.CloseAsync());
+        Assert.True(watch.Elapsed < TimeSpan.FromSeconds(15), $"{watch.Elapsed}");
+    }
+
     [Theory]
     [InlineData(2, 3, 0x1100, BlockErrorKind.IoError, "medium error, 11/00")]
     [InlineData(2, 7, 0x2700, BlockErrorKind.ReadOnly, "write-protected")]

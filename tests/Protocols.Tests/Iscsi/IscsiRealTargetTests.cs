@@ -132,6 +132,14 @@ public sealed class IscsiRealTargetTests(ITestOutputHelper output) : IscsiTestBa
         await graph.Root.FlushAsync();
         Assert.Equal("0z 32768d 65536z 327680d 393216z", await MapAsync(graph.Root));
         await AssertContentAsync(graph.Root, model, "with holes");
+        for (int at = 65536 - 700; at < 65536 + 700; at += 100)
+        {
+            BlockExtent extent = await graph.Root.MapAsync(at, model.Length - at);
+            Assert.True(
+                !extent.IsZero || !model.AsSpan(at, (int)extent.Length).ContainsAnyExcept((byte)0), $"{at}+{extent.Length}");
+            Assert.Equal(at >= 65536, extent.IsZero);
+            Assert.InRange(at + extent.Length, at + 1, at < 65536 ? 65536 : 262144 + 65536);
+        }
     }
 
     [SkippableFact]

@@ -78,7 +78,10 @@ public sealed class IscsiTextTests
         Assert.Equal(
             new IscsiConfig
             {
-                User = "one", PasswordSecret = "s", HeaderDigest = IscsiHeaderDigest.Crc32C, Timeout = 7,
+                User = "one",
+                PasswordSecret = "s",
+                HeaderDigest = IscsiHeaderDigest.Crc32C,
+                Timeout = 7,
             },
             IscsiConfig.Parse(Text, "f", "iqn.one"));
         Assert.Equal(
@@ -145,6 +148,10 @@ public sealed class IscsiTextTests
         using var fresh = new SecretStore();
         IscsiSettings.Find(good, fresh);
     }
+
+    [Fact]
+    public void A_missing_library_is_told_with_its_package() => Assert.Contains(
+        "Install the package libiscsi7", IscsiErrors.NoLibrary().Describe(), StringComparison.Ordinal);
 
     [Fact]
     public void Sense_data_of_both_formats_is_read_and_what_is_cut_off_counts_as_zero()
