@@ -39,6 +39,11 @@ public sealed record IscsiLogin
 /// A session of libiscsi. Never waits but in <see cref="Wait"/>, never connects again by itself, and belongs to one thread:
 /// every member is called on it, and everything that is called back.
 /// </summary>
+/// <remarks>
+/// What a target answers in the login, libiscsi believes without looking, and has no function that tells it. It does write it
+/// to its log; so that is read until the login is over. The library makes lines of its log in memory that all contexts
+/// share, therefore logins take their steps one after the other.
+/// </remarks>
 public sealed unsafe class IscsiContext : IDisposable
 {
     private const short POLLIN = 1;
@@ -50,10 +55,21 @@ public sealed unsafe class IscsiContext : IDisposable
     /// <summary>Largest payload of a command, bytes.</summary>
     public const int MaxTransfer = 4 << 20;
 
+    /// <summary>The level on which the library tells what a target answers.</summary>
+    private const int AnswersLevel = 6;
+    private const int MaxAnswers = 256;
+
+    private static readonly Lock LoginLock = new();
+
+    [ThreadStatic]
+    private static IscsiContext? _loggingIn;
+
     // SAFETY: never freed, never written; sent in place of data that nobody wants any more.
     private static readonly Lazy<nint> Zeroes = new(() => (nint)NativeMemory.AllocZeroed(MaxTransfer));
 
     private readonly List<(nint Task, nint Iovec)> _left = [];
+    private readonly List<(string Key, string Value)> _answers = [];
+    private bool _isListening;
     private GCHandle _self;
     private nint _context;
 
@@ -67,6 +83,9 @@ public sealed unsafe class IscsiContext : IDisposable
         }
 
         _self = GCHandle.Alloc(this);
+        _isListening = true;
+        Native.iscsi_set_log_fn(_context, &OnLog);
+        Native.iscsi_set_log_level(_context, AnswersLevel);
         Native.iscsi_set_noautoreconnect(_context, 1);
         Native.iscsi_set_session_type(_context, ISCSI_SESSION_NORMAL);
         Native.iscsi_set_header_digest(_context, login.HeaderDigest);
@@ -105,11 +124,25 @@ public sealed unsafe class IscsiContext : IDisposable
     /// <summary>True while commands can be sent.</summary>
     public bool IsLoggedIn => Native.iscsi_is_logged_in(_context) != 0;
 
+    /// <summary>What the target answered in the login, in order, without CHAP's values.</summary>
+    public IReadOnlyList<(string Key, string Value)> Answers => _answers;
+
+    /// <summary>The target answered more than is kept.</summary>
+    public bool HasTooManyAnswers => _answers.Count >= MaxAnswers;
+
     /// <summary>Begins to connect; false: that failed at once.</summary>
     /// <param name="portal">"192.0.2.1:3260", "[2001:db8::1]:3260"; a name would make the library wait for it.</param>
-    public bool TryConnect(string portal) => WithText(
-        portal,
-        static (context, text) => Native.iscsi_connect_async(context._context, text, &OnConnected, context.Pointer), this) == 0;
+    public bool TryConnect(string portal) => Listening(
+        static (context, portal) => WithText(
+            portal, static (context, text) => Native.iscsi_connect_async(context._context, text, &OnConnected, context.Pointer),
+            context) == 0, portal);
+
+    /// <summary>The login is over: nothing is read of the log any more.</summary>
+    public void StopListening()
+    {
+        _isListening = false;
+        Native.iscsi_set_log_level(_context, 0);
+    }
 
     /// <summary>Begins to log in.</summary>
     public bool TryLogin() => Native.iscsi_login_async(_context, &OnLoggedIn, Pointer) == 0;
@@ -139,7 +172,9 @@ public sealed unsafe class IscsiContext : IDisposable
     /// <summary>Sends and receives; false: the session is over.</summary>
     public bool Service(short events)
     {
-        bool isAlive = Native.iscsi_service(_context, events) == 0 && _left.Count <= MaxLeft;
+        bool isAlive = _left.Count <= MaxLeft && (_isListening
+            ? Listening(static (context, events) => Native.iscsi_service(context._context, events) == 0, events)
+            : Native.iscsi_service(_context, events) == 0);
         if (_left.Count > 0 && !MayStillSend())
         {
             FreeLeft();
@@ -161,6 +196,7 @@ public sealed unsafe class IscsiContext : IDisposable
         if (_context != 0)
         {
             nint context = _context;
+            Native.iscsi_set_log_level(context, 0);
             _context = 0; // Whatever is replied to now may still be in use until the call returns.
             Native.iscsi_destroy_context(context);
             FreeLeft();
@@ -227,6 +263,49 @@ public sealed unsafe class IscsiContext : IDisposable
         }
 
         CryptographicOperations.ZeroMemory(password);
+    }
+
+    /// <summary>Does a step of the login, apart from others.</summary>
+    private bool Listening<T>(Func<IscsiContext, T, bool> step, T argument)
+    {
+        lock (LoginLock)
+        {
+            _loggingIn = this;
+            try
+            {
+                return step(this, argument);
+            }
+            finally
+            {
+                _loggingIn = null;
+            }
+        }
+    }
+
+    private void Note(ReadOnlySpan<byte> line)
+    {
+        ReadOnlySpan<byte> prefix = "TargetLoginReply: "u8;
+        int end = line.LastIndexOf(" ["u8); // The library adds the name of the target.
+        if (!line.StartsWith(prefix) || end < prefix.Length || _answers.Count >= MaxAnswers)
+        {
+            return;
+        }
+
+        string text = Encoding.UTF8.GetString(line[prefix.Length..end]);
+        int equals = text.IndexOf('=');
+        string key = equals < 0 ? text : text[..equals];
+        bool isSecret = key.StartsWith("CHAP_", StringComparison.Ordinal);
+        _answers.Add((key, equals < 0 || isSecret ? "" : text[(equals + 1)..]));
+    }
+
+    // SAFETY: the line ends with a zero and is the library's during the call; the context is that of this thread's step.
+    [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
+    private static void OnLog(int level, byte* line)
+    {
+        if (level == AnswersLevel && _loggingIn is { } context)
+        {
+            context.Note(MemoryMarshal.CreateReadOnlySpanFromNullTerminated(line));
+        }
     }
 
     // SAFETY: of the three below: the pointer is the handle of the context, which lives until Dispose has ended the session.

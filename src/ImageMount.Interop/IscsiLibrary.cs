@@ -72,6 +72,14 @@ public static unsafe class IscsiLibrary
         public static readonly delegate* unmanaged[Cdecl]<nint, int, int> iscsi_set_header_digest =
             (delegate* unmanaged[Cdecl]<nint, int, int>)Find(nameof(iscsi_set_header_digest));
 
+        public static readonly delegate* unmanaged[Cdecl]<nint, int, void> iscsi_set_log_level =
+            (delegate* unmanaged[Cdecl]<nint, int, void>)Find(nameof(iscsi_set_log_level));
+
+        public static readonly delegate* unmanaged[Cdecl]<nint, delegate* unmanaged[Cdecl]<int, byte*, void>, void>
+            iscsi_set_log_fn =
+            (delegate* unmanaged[Cdecl]<nint, delegate* unmanaged[Cdecl]<int, byte*, void>, void>)Find(
+                nameof(iscsi_set_log_fn));
+
         public static readonly delegate* unmanaged[Cdecl]<nint, int, void> iscsi_set_noautoreconnect =
             (delegate* unmanaged[Cdecl]<nint, int, void>)Find(nameof(iscsi_set_noautoreconnect));
 

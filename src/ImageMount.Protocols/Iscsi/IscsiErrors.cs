@@ -9,6 +9,8 @@ namespace ImageMount.Protocols.Iscsi;
 /// <summary>Failures that a target reports, or is.</summary>
 internal static partial class IscsiErrors
 {
+    private const int CrcOnly = (int)IscsiHeaderDigest.Crc32C;
+
     /// <summary>There is no library.</summary>
     public static BlockException NoLibrary() => new(
         BlockErrorKind.NotSupported, $"iSCSI needs libiscsi, which is not installed ({IscsiLibrary.FileName} was not found)")
@@ -45,6 +47,53 @@ internal static partial class IscsiErrors
         };
         return new BlockException(kind, $"{peer}: {what}") { Hint = hint };
     }
+
+    /// <summary>
+    /// What is wrong with a login that went through, or null: libiscsi takes lengths as they come, would send pieces of no
+    /// length for ever, and lets a target jump over its proof or over checksums that were asked for.
+    /// </summary>
+    public static BlockException? WhyNotGoOn(string peer, IscsiLogin login, IscsiContext context)
+    {
+        bool hasDigest = false;
+        bool isProved = login.TargetChap is null;
+        foreach ((string key, string value) in context.Answers)
+        {
+            switch (key)
+            {
+                case "MaxRecvDataSegmentLength" or "MaxBurstLength" or "FirstBurstLength":
+                    // RFC 7143, 13.12 to 13.14. The library does not know hexadecimal numbers.
+                    if (!int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int length)
+                        || length is < 512 or > 0xFFFFFF)
+                    {
+                        return BadAnswer(peer, key, PeerText.Clean(System.Text.Encoding.UTF8.GetBytes(value)) ?? "nothing");
+                    }
+
+                    break;
+                case "HeaderDigest":
+                    hasDigest = value == "CRC32C";
+                    break;
+                case "CHAP_R":
+                    isProved = true;
+                    break;
+                default:
+                    break;
+            }
+        }
+
+        return context.HasTooManyAnswers ? BadAnswer(peer, "keys", "very many")
+            : !isProved ? NotLoggedIn(peer, "CHAP"u8)
+            : login.HeaderDigest != CrcOnly || hasDigest ? null
+            : new BlockException(BlockErrorKind.NotSupported, $"{peer}: the target has no checksums of headers")
+            {
+                Hint = "header-digest=crc32c-none does without where the target has none.",
+            };
+    }
+
+    private static BlockException BadAnswer(string peer, string key, string found) => new(
+        BlockErrorKind.InvalidData, $"the target at {peer} breaks the protocol: its {key} in the login cannot be")
+    {
+        Found = found,
+    };
 
     /// <summary>A session that is over.</summary>
     public static BlockException Broken(string peer, ReadOnlySpan<byte> said) =>

@@ -385,8 +385,13 @@ internal sealed class IscsiSession : IRemoteSession
 
     private void OnLoggedIn(IscsiContext context, int status)
     {
-        if (status == 0)
+        if (status == 0 && IscsiErrors.WhyNotGoOn(_peer, _login, context) is { } why)
         {
+            _fault ??= why;
+        }
+        else if (status == 0)
+        {
+            context.StopListening();
             _oldError = context.ErrorText.ToArray();
             _isUp = true;
             _ready.TrySetResult();

@@ -34,6 +34,48 @@ public sealed class IscsiHostileTests(ITestOutputHelper output) : IscsiTestBase
         }
     }
 
+    [Theory]
+    [InlineData("MaxRecvDataSegmentLength=0")] // libiscsi would send pieces of no length for ever
+    [InlineData("MaxRecvDataSegmentLength=-1")]
+    [InlineData("MaxRecvDataSegmentLength=0x2000")] // nothing but zero to the library
+    [InlineData("FirstBurstLength=")]
+    [InlineData("MaxBurstLength=16777216")]
+    public async Task Lengths_that_cannot_be_are_refused_in_the_login(string key)
+    {
+        FakeIscsiTarget target = Keep(new FakeIscsiTarget(MakeContent()));
+        target.LoginKeys = [key];
+        await AssertRefusedAsync(BlockErrorKind.InvalidData, "in the login cannot be", () => OpenAsync(target.Uri, true));
+    }
+
+    [Fact]
+    public async Task A_target_that_jumps_over_its_proof_or_over_checksums_is_refused()
+    {
+        byte[] content = MakeContent();
+        FakeIscsiTarget target = Keep(new FakeIscsiTarget(content));
+        await AssertRefusedAsync(
+            BlockErrorKind.NotSupported, "crc32c-none", () => OpenAsync(target.Uri, options: ("header-digest", "crc32c")));
+        await using (Graph graph = await OpenAsync(target.Uri, options: ("header-digest", "crc32c-none")))
+        {
+            await AssertContentAsync(graph.Root, content, "without checksums");
+        }
+
+        (string, string)[] login =
+            [("user", "a"), ("password", "p"), ("target-user", "b"), ("target-password", "q")];
+        await AssertRefusedAsync(
+            BlockErrorKind.PermissionDenied, "not proved", () => OpenAsync(target.Uri, options: login));
+        target.Mutate = message =>
+        {
+            if (message[0] == 0x23)
+            {
+                message[1] = 0x87; // the last stage at once
+            }
+
+            return message;
+        };
+        await AssertRefusedAsync(
+            BlockErrorKind.PermissionDenied, "not proved", () => OpenAsync(target.Uri, options: login));
+    }
+
     [Fact]
     public async Task Residuals_of_writes_are_errors()
     {
