@@ -49,7 +49,7 @@ public sealed unsafe class IscsiContext : IDisposable
     private const short POLLIN = 1;
     private const short POLLOUT = 4;
 
-    /// <summary>Answers that came before the data was sent, which only a target that is out of its mind gives in numbers.</summary>
+    /// <summary>Most answers at a time that came before their data was sent.</summary>
     private const int MaxLeft = 4096;
 
     /// <summary>Largest payload of a command, bytes.</summary>
@@ -134,7 +134,8 @@ public sealed unsafe class IscsiContext : IDisposable
     /// <param name="portal">"192.0.2.1:3260", "[2001:db8::1]:3260"; a name would make the library wait for it.</param>
     public bool TryConnect(string portal) => Listening(
         static (context, portal) => WithText(
-            portal, static (context, text) => Native.iscsi_connect_async(context._context, text, &OnConnected, context.Pointer),
+            portal,
+            static (context, text) => Native.iscsi_connect_async(context._context, text, &OnConnected, context.Pointer),
             context) == 0, portal);
 
     /// <summary>The login is over: nothing is read of the log any more.</summary>

@@ -52,7 +52,8 @@ public static unsafe class IscsiLibrary
         public static readonly delegate* unmanaged[Cdecl]<byte*, nint> iscsi_create_context =
             (delegate* unmanaged[Cdecl]<byte*, nint>)Find(nameof(iscsi_create_context));
 
-        public static readonly delegate* unmanaged[Cdecl]<nint, int> iscsi_destroy_context = Plain(nameof(iscsi_destroy_context));
+        public static readonly delegate* unmanaged[Cdecl]<nint, int> iscsi_destroy_context =
+            Plain(nameof(iscsi_destroy_context));
 
         public static readonly delegate* unmanaged[Cdecl]<nint, int> iscsi_get_fd = Plain(nameof(iscsi_get_fd));
 
@@ -153,7 +154,7 @@ public static unsafe class IscsiLibrary
         public nuint Length;
     }
 
-    /// <summary>struct scsi_task, as far as it is read; the layout of 64-bit machines, which has not changed since 1.9.</summary>
+    /// <summary>struct scsi_task, as far as it is read; the layout of 64-bit machines, as in 1.19 and now.</summary>
     [StructLayout(LayoutKind.Explicit, Size = 176)]
     internal struct ScsiTask
     {

@@ -13,7 +13,8 @@ public static unsafe partial class SysEventFd
     public static SafeFileHandle Create()
     {
         int fd = NativeEventFd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        return fd >= 0 ? new SafeFileHandle(fd, true) : throw new ErrnoException("eventfd", null, Marshal.GetLastPInvokeError());
+        return fd >= 0
+            ? new SafeFileHandle(fd, true) : throw new ErrnoException("eventfd", null, Marshal.GetLastPInvokeError());
     }
 
     /// <summary>Adds one.</summary>

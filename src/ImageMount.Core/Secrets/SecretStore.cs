@@ -19,7 +19,9 @@ public sealed class SecretStore : IDisposable
     /// <summary>Used where an image names no secret; owned by the store.</summary>
     public Secret? Default { get; set; }
 
-    /// <summary>File with QEMU's `[iscsi]` sections, absolute; null for none. It may hold passwords, and is read when needed.</summary>
+    /// <summary>
+    /// File with QEMU's `[iscsi]` sections, absolute; null for none. It may hold passwords, and is read when needed.
+    /// </summary>
     public string? IscsiConfig { get; set; }
 
     /// <summary>

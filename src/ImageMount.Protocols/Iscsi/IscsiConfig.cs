@@ -91,7 +91,9 @@ internal sealed record IscsiConfig
         return Make(own ?? general ?? [], path);
     }
 
-    /// <summary>Empty for [iscsi], a quote and the id for [iscsi "id"], a space for others, null for what is no section.</summary>
+    /// <summary>
+    /// Empty for [iscsi], a quote and the id for [iscsi "id"], a space for others, null for what is no section.
+    /// </summary>
     private static string? SectionOf(string line)
     {
         if (line[^1] != ']')
@@ -123,8 +125,8 @@ internal sealed record IscsiConfig
         int? timeout = null;
         if (values.TryGetValue("timeout", out string? seconds))
         {
-            timeout = int.TryParse(seconds, NumberStyles.None, CultureInfo.InvariantCulture, out int parsed) && parsed <= 86400
-                ? parsed : throw Wrong(path, null, "'timeout' is a number of seconds from 0 to 86400");
+            timeout = int.TryParse(seconds, NumberStyles.None, CultureInfo.InvariantCulture, out int parsed)
+                && parsed <= 86400 ? parsed : throw Wrong(path, null, "'timeout' is a number of seconds from 0 to 86400");
         }
 
         return new IscsiConfig
@@ -149,5 +151,6 @@ internal sealed record IscsiConfig
     /// <summary>Does not show the line: a password may stand in it.</summary>
     private static BlockException Wrong(string path, int? line, string why) => new(
         BlockErrorKind.InvalidArgument,
-        $"the iSCSI configuration {path}{(line is { } n ? $", line {n.ToString(CultureInfo.InvariantCulture)}" : "")}: {why}");
+        $"the iSCSI configuration {path}"
+        + $"{(line is { } n ? $", line {n.ToString(CultureInfo.InvariantCulture)}" : "")}: {why}");
 }

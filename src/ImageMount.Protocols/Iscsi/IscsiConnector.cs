@@ -5,7 +5,9 @@ using ImageMount.Protocols.Remote;
 
 namespace ImageMount.Protocols.Iscsi;
 
-/// <summary>Makes sessions with one unit: finds addresses (the library would wait for a name server), follows redirections.</summary>
+/// <summary>
+/// Makes sessions with one unit: finds addresses (the library would wait for a name server), follows redirections.
+/// </summary>
 /// <param name="settings">What there is to know.</param>
 /// <param name="clock">For pauses.</param>
 internal sealed class IscsiConnector(IscsiSettings settings, TimeProvider clock)

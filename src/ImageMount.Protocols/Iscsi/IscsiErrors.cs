@@ -24,7 +24,9 @@ internal static partial class IscsiErrors
 
     /// <summary>The target did not let us in.</summary>
     /// <param name="peer">The portal.</param>
-    /// <param name="said">The library's words; a refusal ends with the status of the login response (RFC 7143, 11.13.5).</param>
+    /// <param name="said">
+    /// The library's words; a refusal ends with the status of the login response (RFC 7143, 11.13.5).
+    /// </param>
     public static BlockException NotLoggedIn(string peer, ReadOnlySpan<byte> said)
     {
         string text = PeerText.Clean(said) ?? "it ended the connection";

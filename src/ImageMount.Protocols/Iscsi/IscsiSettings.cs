@@ -26,7 +26,9 @@ internal sealed record IscsiSettings
     /// <summary>As whom, and to what.</summary>
     public required IscsiLogin Login { get; init; }
 
-    /// <summary>The unit as it stands in a command: peripheral addressing, or flat addressing for large numbers (SAM-5, 4.7).</summary>
+    /// <summary>
+    /// The unit as it stands in a command: peripheral addressing, or flat addressing for large numbers (SAM-5, 4.7).
+    /// </summary>
     public required int Lun { get; init; }
 
     /// <summary>Seconds; 0: for ever.</summary>

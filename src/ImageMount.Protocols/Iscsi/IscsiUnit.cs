@@ -197,7 +197,9 @@ internal sealed class IscsiUnitInspector(IscsiSession session, TimeProvider cloc
         };
     }
 
-    /// <summary>The caching page behind the header and its block descriptors; a unit that does not say may have a cache.</summary>
+    /// <summary>
+    /// The caching page behind the header and its block descriptors; a unit that does not say may have a cache.
+    /// </summary>
     private static bool CacheIsOn(byte[]? answer)
     {
         var reader = new SpanReader(answer);
@@ -255,7 +257,8 @@ internal sealed class IscsiUnitInspector(IscsiSession session, TimeProvider cloc
             // A reset that is told right after the login is no news: nothing was written yet.
             ScsiVerdict verdict = ScsiPatience.Judge(outcome);
             bool isNews = outcome.Sense.Code == ScsiSense.MediumChanged;
-            if ((verdict is ScsiVerdict.Done or ScsiVerdict.Refused && !isNews) || !again.MayTryAgain(patience, out TimeSpan pause))
+            if ((verdict is ScsiVerdict.Done or ScsiVerdict.Refused && !isNews)
+                || !again.MayTryAgain(patience, out TimeSpan pause))
             {
                 return (outcome, answer[..Math.Min(outcome.Count, answer.Length)]);
             }

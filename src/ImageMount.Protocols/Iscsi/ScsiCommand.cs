@@ -46,7 +46,8 @@ internal readonly struct ScsiCommand
 
     /// <summary>The size of a disk.</summary>
     public static ScsiCommand ReadCapacity16(int length) => Sixteen(
-        new(ScsiOperation.ServiceActionIn16, (byte)ScsiServiceAction.ReadCapacity16, 0, (uint)length, 0, 0), ScsiDirection.In);
+        new(ScsiOperation.ServiceActionIn16, (byte)ScsiServiceAction.ReadCapacity16, 0, (uint)length, 0, 0),
+        ScsiDirection.In);
 
     /// <summary>What is mapped from a block on.</summary>
     public static ScsiCommand GetLbaStatus(long block, int length) => Sixteen(
@@ -67,7 +68,9 @@ internal readonly struct ScsiCommand
             : Ten(new(ScsiOperation.Write10, flags, (uint)block, 0, (ushort)count, 0), ScsiDirection.Out);
     }
 
-    /// <summary>Writes the one block that is its data over all blocks, or gives their space up where that reads the same.</summary>
+    /// <summary>
+    /// Writes the one block that is its data over all blocks, or gives their space up where that reads the same.
+    /// </summary>
     public static ScsiCommand WriteSame(long block, long count, bool mayUnmap) => Sixteen(
         new(ScsiOperation.WriteSame16, (byte)(mayUnmap ? 0x08 : 0), (ulong)block, (uint)count, 0, 0), ScsiDirection.Out);
 

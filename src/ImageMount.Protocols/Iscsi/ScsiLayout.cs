@@ -86,7 +86,9 @@ internal readonly record struct ScsiBlockLimits(
     Be32 MaxTransfer, Be32 OptimalTransfer, Be32 MaxPrefetch, Be32 MaxUnmapBlocks, Be32 MaxUnmapDescriptors,
     Be32 UnmapGranularity, Be32 UnmapAlignment, Be64 MaxWriteSame);
 
-/// <summary>Provisioning, VPD page B2, from its first byte (SBC-3, 6.6.6). Flags, bit 7: UNMAP; bit 6: WRITE SAME(16).</summary>
+/// <summary>
+/// Provisioning, VPD page B2, from its first byte (SBC-3, 6.6.6). Flags, bit 7: UNMAP; bit 6: WRITE SAME(16).
+/// </summary>
 [StructLayout(LayoutKind.Sequential, Pack = 1)]
 internal readonly record struct ScsiProvisioning(byte Type, byte Page, Be16 PageLength, byte Exponent, byte Flags);
 
