@@ -3,36 +3,39 @@ using Microsoft.Win32.SafeHandles;
 
 namespace ImageMount.Interop;
 
-/// <summary>eventfd(2): a counter that wakes whoever polls it.</summary>
+/// <summary>eventfd(2): a counter to wait for.</summary>
 public static unsafe partial class SysEventFd
 {
-    private const int EFD_NONBLOCK = 0x800;
     private const int EFD_CLOEXEC = 0x80000;
 
-    /// <summary>A counter at zero. Throws <see cref="ErrnoException"/>.</summary>
+    /// <summary>A counter at 0, blocking. Throws <see cref="ErrnoException"/>.</summary>
     public static SafeFileHandle Create()
     {
-        int fd = NativeEventFd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        return fd >= 0
-            ? new SafeFileHandle(fd, true) : throw new ErrnoException("eventfd", null, Marshal.GetLastPInvokeError());
+        int fd = NativeEventFd(0, EFD_CLOEXEC);
+        return fd < 0
+            ? throw new ErrnoException("eventfd", "", Marshal.GetLastPInvokeError())
+            : new SafeFileHandle(fd, ownsHandle: true);
     }
 
-    /// <summary>Adds one.</summary>
-    public static void Signal(SafeFileHandle handle)
+    /// <summary>Adds one, which wakes whoever reads. The caller keeps the descriptor open.</summary>
+    public static void Signal(int fd)
     {
         ulong one = 1;
 
-        // SAFETY: the number lives on the stack during the call; the caller keeps the handle open.
-        SysWrite.Write((int)handle.DangerousGetHandle(), &one, sizeof(ulong));
+        // SAFETY: reads eight bytes. It cannot fail: nobody counts up to 2^64.
+        SysWrite.Write(fd, &one, sizeof(ulong));
     }
 
-    /// <summary>Back to zero.</summary>
-    public static void Clear(SafeFileHandle handle)
+    /// <summary>Back to 0; waits while it is there already. The caller keeps the descriptor open.</summary>
+    public static void Clear(int fd)
     {
         ulong count;
-        SysRead.Read((int)handle.DangerousGetHandle(), &count, sizeof(ulong));
+
+        // SAFETY: fills in eight bytes.
+        SysRead.Read(fd, &count, sizeof(ulong));
     }
 
+    // SAFETY: takes numbers.
     [LibraryImport("libc", EntryPoint = "eventfd", SetLastError = true)]
     private static partial int NativeEventFd(uint initial, int flags);
 }

@@ -233,7 +233,7 @@ internal sealed class IscsiSession : IRemoteSession
         {
             if (!_isOver)
             {
-                SysEventFd.Signal(_wake);
+                SysEventFd.Signal((int)_wake.DangerousGetHandle());
             }
         }
     }
@@ -320,7 +320,7 @@ internal sealed class IscsiSession : IRemoteSession
             short events = context.Wait(_wake, out bool isWoken);
             if (isWoken)
             {
-                SysEventFd.Clear(_wake);
+                SysEventFd.Clear((int)_wake.DangerousGetHandle());
                 Volatile.Write(ref _isSignalled, 0);
             }
 
