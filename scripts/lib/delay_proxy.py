@@ -8,6 +8,7 @@ Every byte arrives half the milliseconds after it was sent, in each direction, s
 bandwidth is not limited; what is under way is (64 MiB a direction), as it would be on a long fat wire. Making a connection
 takes no time.
 """
+import contextlib
 import queue
 import select
 import socket
@@ -19,30 +20,43 @@ PIECE = 256 << 10
 MOST_PIECES = 256
 
 
-def receive(source, pieces, delay):
-    try:
-        while True:
-            data = source.recv(PIECE)
-            pieces.put((time.monotonic() + delay, data))
-            if not data:
-                return
-    except OSError:
-        pieces.put((0, b""))
+class Way:
+    """One direction. When its end cannot take more, its source must hear of it, or it would go on sending for ever."""
 
+    def __init__(self, source, target, delay):
+        self.source, self.target, self.delay = source, target, delay
+        self.pieces = queue.Queue(MOST_PIECES)
+        self.is_broken = False
+        for work in (self.receive, self.send):
+            threading.Thread(target=work, daemon=True).start()
 
-def send(target, pieces):
-    try:
-        while True:
-            due, data = pieces.get()
+    def receive(self):
+        data = None
+        while data != b"":
+            try:
+                data = b"" if self.is_broken else self.source.recv(PIECE)
+            except OSError:
+                data = b""
+            self.pieces.put((time.monotonic() + self.delay, data))
+
+    def send(self):
+        data = None
+        while data != b"":
+            due, data = self.pieces.get()
             pause = due - time.monotonic()
-            if pause > 0:
+            if pause > 0 and not self.is_broken:
                 time.sleep(pause)
-            if not data:
-                target.shutdown(socket.SHUT_WR)
-                return
-            target.sendall(data)
-    except OSError:
-        target.close()
+            if self.is_broken:
+                continue  # Until the receiver, which may wait for room, has seen it.
+            try:
+                if data:
+                    self.target.sendall(data)
+                else:
+                    self.target.shutdown(socket.SHUT_WR)
+            except OSError:
+                self.is_broken = True
+                with contextlib.suppress(OSError):
+                    self.source.shutdown(socket.SHUT_RDWR)
 
 
 def connect(target, port):
@@ -63,10 +77,8 @@ def serve(client, target, port, delay):
     except OSError:
         client.close()
         return
-    for source, sink in ((client, server), (server, client)):
-        pieces = queue.Queue(MOST_PIECES)
-        threading.Thread(target=receive, args=(source, pieces, delay), daemon=True).start()
-        threading.Thread(target=send, args=(sink, pieces), daemon=True).start()
+    Way(client, server, delay)
+    Way(server, client, delay)
 
 
 def main():
