@@ -55,12 +55,19 @@ def server(folder, raw):
 @contextlib.contextmanager
 def slow_wire(path, milliseconds):
     port = free_port()
+    with delay_proxy(str(port), path, milliseconds):
+        yield port
+
+
+@contextlib.contextmanager
+def delay_proxy(ports, target, milliseconds):
     script = os.path.join(os.path.dirname(os.path.realpath(__file__)), "delay_proxy.py")
-    proxy = subprocess.Popen([sys.executable, script, str(port), path, str(milliseconds)],
+    proxy = subprocess.Popen([sys.executable, script, ports, target, str(milliseconds)],
                              stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     try:
-        proxy.stdout.readline()
-        yield port
+        if not proxy.stdout.readline():
+            raise BenchError("the delay proxy did not start")
+        yield
     finally:
         proxy.kill()
         proxy.wait()

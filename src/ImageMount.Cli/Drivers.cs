@@ -26,6 +26,7 @@ using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
 using ImageMount.Protocols.Ftp;
 using ImageMount.Protocols.Http;
+using ImageMount.Protocols.Iscsi;
 using ImageMount.Protocols.Nbd;
 using ImageMount.Protocols.Ssh;
 using ImageMount.VirtualFat;
@@ -70,6 +71,7 @@ public static class Drivers
         new FtpsDriver(),
         new HttpDriver(),
         new HttpsDriver(),
+        new IscsiDriver(),
         new NbdDriver(),
         new SshDriver(),
         new VirtualFatDriver(),

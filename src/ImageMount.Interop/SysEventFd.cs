@@ -26,6 +26,15 @@ public static unsafe partial class SysEventFd
         SysWrite.Write(fd, &one, sizeof(ulong));
     }
 
+    /// <summary>Back to 0; waits while it is there already. The caller keeps the descriptor open.</summary>
+    public static void Clear(int fd)
+    {
+        ulong count;
+
+        // SAFETY: fills in eight bytes.
+        SysRead.Read(fd, &count, sizeof(ulong));
+    }
+
     // SAFETY: takes numbers.
     [LibraryImport("libc", EntryPoint = "eventfd", SetLastError = true)]
     private static partial int NativeEventFd(uint initial, int flags);

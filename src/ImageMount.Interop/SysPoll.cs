@@ -3,8 +3,8 @@ using Microsoft.Win32.SafeHandles;
 
 namespace ImageMount.Interop;
 
-/// <summary>poll(2) on one descriptor.</summary>
-public static partial class SysPoll
+/// <summary>poll(2) on one descriptor, or two.</summary>
+public static unsafe partial class SysPoll
 {
     private const short POLLIN = 1;
 
@@ -27,6 +27,27 @@ public static partial class SysPoll
                 handle.DangerousRelease();
             }
         }
+    }
+
+    /// <summary>
+    /// Waits until a descriptor is ready for one of the events, or another is readable; what the first is ready for, 0 after
+    /// <paramref name="timeoutMs"/> (-1: never) and after EINTR.
+    /// </summary>
+    /// <param name="fd">Owned by somebody else; negative: only the other counts.</param>
+    /// <param name="events">POLLIN 1, POLLOUT 4.</param>
+    /// <param name="other">Kept open by the caller.</param>
+    /// <param name="timeoutMs">Milliseconds.</param>
+    /// <param name="isOtherReady">The other is readable.</param>
+    public static short WaitTwo(int fd, short events, SafeFileHandle other, int timeoutMs, out bool isOtherReady)
+    {
+        PollFd* both = stackalloc PollFd[2];
+        both[0] = new PollFd { Fd = fd, Events = events };
+        both[1] = new PollFd { Fd = (int)other.DangerousGetHandle(), Events = POLLIN };
+
+        // SAFETY: exactly two structures, on the stack during the call.
+        int result = NativePoll(ref *both, 2, timeoutMs);
+        isOtherReady = result > 0 && both[1].Returned != 0;
+        return result > 0 ? both[0].Returned : (short)0;
     }
 
     [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]

@@ -42,6 +42,7 @@ internal static class CliJson
 
         json.WriteEndObject();
         WriteTls(json, request.Secrets);
+        json.WriteString("iscsi-config", request.Secrets.IscsiConfig);
         if (request.Secrets.Default is { } passphrase)
         {
             json.WriteBase64String("passphrase", passphrase.Span);
@@ -167,7 +168,7 @@ internal static class CliJson
 
     private static SecretStore ReadSecrets(JsonElement root)
     {
-        var store = new SecretStore();
+        var store = new SecretStore { IscsiConfig = root.GetProperty("iscsi-config").GetString() };
         foreach (JsonProperty secret in root.GetProperty("secrets").EnumerateObject())
         {
             store.Add(secret.Name, ReadSecret(secret.Value));

@@ -102,12 +102,18 @@ internal static class SecretArguments
             return;
         }
 
+        if (IscsiArguments.TryRead(store, text))
+        {
+            return;
+        }
+
         if (!text.StartsWith(Type, StringComparison.Ordinal))
         {
             string found = text.Split(',', '=')[0];
             throw new UsageException(
                 $"--object does not know the type '{found}'", "It takes: secret,id=ID,file=FILE; "
-                + "tls-creds-x509,id=ID,endpoint=client,dir=DIR; tls-creds-psk,id=ID,endpoint=client,dir=DIR,username=USER.");
+                + "tls-creds-x509,id=ID,endpoint=client,dir=DIR; tls-creds-psk,id=ID,endpoint=client,dir=DIR,username=USER; "
+                + "iscsi-config,file=FILE.");
         }
 
         var o = OptionBinder.Bind<SecretObject>(OptionSyntax.ParsePairs(text[Type.Length..]), "--object secret");

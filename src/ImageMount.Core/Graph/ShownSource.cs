@@ -3,8 +3,8 @@ using System.Text.RegularExpressions;
 namespace ImageMount.Core.Graph;
 
 /// <summary>
-/// What may be shown of a source or a reference: passwords before the '@' of a URL, what follows the '?' of a web address,
-/// and cookies are left out, also where they stand in options or JSON.
+/// What may be shown of a source or a reference: passwords before the '@' of a URL, what follows the '?' of a web address or
+/// of an iSCSI disk, cookies and passwords are left out, also where they stand in options or JSON.
 /// </summary>
 public static partial class ShownSource
 {
@@ -18,15 +18,18 @@ public static partial class ShownSource
             source = WebQuery().Replace(source, "$1?…");
         }
 
-        return source.Contains("cookie", StringComparison.OrdinalIgnoreCase) ? Cookie().Replace(source, "$1…") : source;
+        return source.Contains("cookie", StringComparison.OrdinalIgnoreCase)
+            || source.Contains("password", StringComparison.OrdinalIgnoreCase) ? Plain().Replace(source, "$1…") : source;
     }
 
     [GeneratedRegex("""([a-z][a-z0-9+.\-]*://)([^/?\s"]*)@""", RegexOptions.IgnoreCase | RegexOptions.NonBacktracking)]
     private static partial Regex UserInfo();
 
-    [GeneratedRegex("""((?:http|ftp)s?://[^?\s"]*)\?[^\s"',]*""", RegexOptions.IgnoreCase | RegexOptions.NonBacktracking)]
+    [GeneratedRegex(
+        """((?:https?|ftps?|iscsi)://[^?\s"]*)\?[^\s"',]*""", RegexOptions.IgnoreCase | RegexOptions.NonBacktracking)]
     private static partial Regex WebQuery();
 
-    [GeneratedRegex("""(cookie"?\s*[=:]\s*"?)[^",}]*""", RegexOptions.IgnoreCase | RegexOptions.NonBacktracking)]
-    private static partial Regex Cookie();
+    [GeneratedRegex(
+        """((?:cookie|password)"?\s*[=:]\s*"?)[^",}]*""", RegexOptions.IgnoreCase | RegexOptions.NonBacktracking)]
+    private static partial Regex Plain();
 }

@@ -20,6 +20,11 @@ public sealed class SecretStore : IDisposable
     public Secret? Default { get; set; }
 
     /// <summary>
+    /// File with QEMU's `[iscsi]` sections, absolute; null for none. It may hold passwords, and is read when needed.
+    /// </summary>
+    public string? IscsiConfig { get; set; }
+
+    /// <summary>
     /// Asks a person; null where there is nobody to ask. The argument says for what: "passphrase of disk.luks".
     /// </summary>
     public Func<string, Secret?>? Ask { get; init; }

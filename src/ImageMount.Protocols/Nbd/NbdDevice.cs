@@ -23,8 +23,9 @@ internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPre
     private readonly NbdOptions _options;
     private readonly RemoteLink<NbdSession> _link;
     private readonly UnflushedWrites _log;
+    private readonly RequestSender<NbdSession, NbdOutcome> _sender;
     private readonly RangeReader _reader;
-    private readonly NbdExtents _extents = new();
+    private readonly ExtentsAhead _extents = new();
     private readonly bool _writable;
     private readonly NbdExport _export;
     private bool _noFastZero;
@@ -38,6 +39,7 @@ internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPre
         _link = link;
         _log = log;
         _export = export;
+        _sender = new RequestSender<NbdSession, NbdOutcome>(link, log, Forget);
         _writable = flags.Writable;
         Capabilities = (export.Context is not null ? BlockCapabilities.Map : 0)
             | (_writable ? WriteCapabilities(export, flags.Discard) : 0);
@@ -197,37 +199,20 @@ internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPre
             return; // All that was acknowledged is durable already.
         }
 
-        long firstLoss = 0;
-        while (true)
-        {
-            LinkLease<NbdSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
-            NbdOutcome outcome = await lease.Session.RequestAsync(
-                NbdCommand.Flush, NbdCommandFlags.None, 0, 0, default, default, CancellationToken.None)
-                .ConfigureAwait(false);
-            if (outcome.IsOk)
-            {
-                _log.Flushed(mark, lease.Generation);
-                _log.Mark(); // Restoring may have failed meanwhile.
-                return;
-            }
-
-            if (outcome.Kind == NbdOutcomeKind.Refused)
-            {
-                BlockException refused = NbdErrors.Refused("cannot flush", outcome.Error, outcome.Message, null);
-                _log.ReportLost(refused);
-                throw refused;
-            }
-
-            await AgainAsync(outcome, lease, ref firstLoss).ConfigureAwait(false);
-        }
+        await _sender.FlushAsync(
+            mark,
+            session => SendAsync(
+                session, NbdCommand.Flush, NbdCommandFlags.None, 0, 0, default, default, CancellationToken.None),
+            static outcome => NbdErrors.Refused("cannot flush", outcome.Error, outcome.Message, null),
+            cancellationToken).ConfigureAwait(false);
     }
 
     /// <inheritdoc/>
     public override async ValueTask<BlockExtent> MapAsync(long offset, long count, CancellationToken cancellationToken)
     {
-        if (_extents.TryTake(offset, count, out NbdStatus known))
+        if (_extents.TryTake(offset, count, out BlockExtent known))
         {
-            return ExtentOf(known);
+            return known;
         }
 
         long firstLoss = 0;
@@ -244,12 +229,14 @@ internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPre
             (NbdOutcome outcome, NbdStatus[] answer) = await lease.Session.StatusAsync(offset, asked).ConfigureAwait(false);
             if (outcome.IsOk)
             {
-                _extents.Keep(offset, answer, version);
-                return ExtentOf(answer[0]);
+                BlockExtent[] extents = Array.ConvertAll(answer, ExtentOf);
+                _extents.Keep(offset, extents, version);
+                return extents[0];
             }
 
             ThrowIfRefused(outcome, "cannot tell the state of the disk", offset);
-            await AgainAsync(outcome, lease, ref firstLoss).ConfigureAwait(false);
+            EndIfShuttingDown(lease.Session, outcome);
+            await _sender.AgainAsync(outcome.Outcome, lease, ref firstLoss).ConfigureAwait(false);
         }
     }
 
@@ -334,96 +321,51 @@ internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPre
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask FetchAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
     {
-        long firstLoss = 0;
-        while (true)
-        {
-            LinkLease<NbdSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
-            NbdOutcome outcome = await lease.Session.RequestAsync(
-                NbdCommand.Read, NbdCommandFlags.None, offset, buffer.Length, buffer, default, cancellationToken)
-                .ConfigureAwait(false);
-            if (outcome.IsOk)
-            {
-                return;
-            }
-
-            ThrowIfRefused(outcome, "cannot read", offset);
-            await AgainAsync(outcome, lease, ref firstLoss).ConfigureAwait(false);
-        }
+        NbdOutcome outcome = await _sender.SendAsync(
+            static (session, part, token) => part.Device.SendAsync(
+                session, NbdCommand.Read, NbdCommandFlags.None, part.Offset, part.Buffer.Length, part.Buffer, default, token),
+            (Device: this, Offset: offset, Buffer: buffer), cancellationToken).ConfigureAwait(false);
+        ThrowIfRefused(outcome, "cannot read", offset);
     }
 
     /// <summary>Sends a change until it is acknowledged or refused, and enters it in the log.</summary>
-    private async ValueTask<NbdOutcome> ChangeAsync(
+    private ValueTask<NbdOutcome> ChangeAsync(
         ChangeKind kind, NbdCommand command, NbdCommandFlags flags, long offset, long count, ReadOnlyMemory<byte> data,
         bool isDurable, CancellationToken cancellationToken)
     {
-        long ticket = await _log.BeginAsync(offset, count, cancellationToken).ConfigureAwait(false);
         isDurable |= !_export.Can(NbdExportFlags.SendFlush); // Without flushes there is nothing to wait for.
-        bool isEntered = false;
-        long firstLoss = 0;
-        try
-        {
-            _reader.Invalidate(offset, count);
-            _extents.Forget();
-            while (true)
-            {
-                LinkLease<NbdSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
-                NbdOutcome outcome = await lease.Session.RequestAsync(
-                    command, flags, offset, count, default, data, cancellationToken).ConfigureAwait(false);
-                if (outcome.IsOk && _log.TryAcknowledge(ticket, lease.Generation, kind, data, isDurable))
-                {
-                    isEntered = true;
-                    return outcome;
-                }
-
-                if (outcome.Kind == NbdOutcomeKind.Refused)
-                {
-                    return outcome;
-                }
-
-                await AgainAsync(outcome, lease, ref firstLoss).ConfigureAwait(false);
-            }
-        }
-        finally
-        {
-            if (!isEntered)
-            {
-                _log.Abandon(ticket);
-            }
-
-            _reader.Invalidate(offset, count);
-            _extents.Forget();
-        }
+        var change = new RemoteChange(kind, offset, count, data, isDurable);
+        return _sender.ChangeAsync(
+            change,
+            static (session, sent, token) => sent.Device.SendAsync(
+                session, sent.Command, sent.Flags, sent.Change.Offset, sent.Change.Count, default, sent.Change.Data, token),
+            (Device: this, Command: command, Flags: flags, Change: change), cancellationToken);
     }
 
-    /// <summary>Returns when a request is to be sent again; throws when it is not.</summary>
-    private Task AgainAsync(NbdOutcome outcome, LinkLease<NbdSession> lease, ref long firstLoss)
+    private void Forget(long offset, long count)
     {
-        if (outcome.Kind == NbdOutcomeKind.Cancelled)
-        {
-            throw new BlockException(BlockErrorKind.Cancelled, "the request was cancelled");
-        }
-
-        bool mayRetry = _link.MayRetry(ref firstLoss);
-        return WaitForEndAsync(outcome, lease, mayRetry);
+        _reader.Invalidate(offset, count);
+        _extents.Forget();
     }
 
-    private async Task WaitForEndAsync(NbdOutcome outcome, LinkLease<NbdSession> lease, bool mayRetry)
+    /// <summary>Sends a request once.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<NbdOutcome> SendAsync(
+        NbdSession session, NbdCommand command, NbdCommandFlags flags, long offset, long count, Memory<byte> target,
+        ReadOnlyMemory<byte> payload, CancellationToken cancellationToken)
     {
-        if (outcome.IsOk)
-        {
-            return; // Acknowledged by a session that does not count any more.
-        }
+        NbdOutcome outcome = await session.RequestAsync(command, flags, offset, count, target, payload, cancellationToken)
+            .ConfigureAwait(false);
+        EndIfShuttingDown(session, outcome);
+        return outcome;
+    }
 
+    /// <summary>A server that is about to end takes nothing more: another session is needed.</summary>
+    private void EndIfShuttingDown(NbdSession session, NbdOutcome outcome)
+    {
         if (outcome.Kind == NbdOutcomeKind.ShuttingDown)
         {
-            lease.Session.Abort(new BlockException(BlockErrorKind.IoError, $"{_connector.Peer} is shutting down"));
-        }
-
-        BlockException reason = await lease.Session.Ended.ConfigureAwait(false);
-        if (!mayRetry || reason.Kind == BlockErrorKind.InvalidData)
-        {
-            // A server that breaks the protocol would do so again.
-            throw _link.Lost(reason);
+            session.Abort(new BlockException(BlockErrorKind.IoError, $"{_connector.Peer} is shutting down"));
         }
     }
 

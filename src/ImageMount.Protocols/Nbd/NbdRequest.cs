@@ -27,10 +27,19 @@ internal enum NbdOutcomeKind
 /// <param name="Kind">How.</param>
 /// <param name="Error">The server's error number.</param>
 /// <param name="Message">The server's words, or null.</param>
-internal readonly record struct NbdOutcome(NbdOutcomeKind Kind, uint Error = 0, string? Message = null)
+internal readonly record struct NbdOutcome(NbdOutcomeKind Kind, uint Error = 0, string? Message = null) : IRemoteReply
 {
     /// <summary>True when it was done.</summary>
     public bool IsOk => Kind == NbdOutcomeKind.Ok;
+
+    /// <inheritdoc/>
+    public ReplyOutcome Outcome => Kind switch
+    {
+        NbdOutcomeKind.Ok => ReplyOutcome.Ok,
+        NbdOutcomeKind.Refused => ReplyOutcome.Refused,
+        NbdOutcomeKind.Cancelled => ReplyOutcome.Cancelled,
+        _ => ReplyOutcome.Lost,
+    };
 }
 
 /// <summary>A range of block status.</summary>

@@ -83,7 +83,7 @@ internal sealed class SftpConnection : PipelinedConnection<SftpRequest>
         {
             if (!await TryEnterAsync(cancellationToken).ConfigureAwait(false))
             {
-                return new SftpReply(SftpOutcome.Cancelled);
+                return new SftpReply(ReplyOutcome.Cancelled);
             }
 
             Queue(request);
@@ -185,7 +185,7 @@ internal sealed class SftpConnection : PipelinedConnection<SftpRequest>
     {
         SftpReply reply = await RequestAsync(SftpPackets.Extended(SftpLayout.Limits), SftpType.ExtendedReply)
             .ConfigureAwait(false);
-        if (reply.Outcome == SftpOutcome.Lost)
+        if (reply.Outcome == ReplyOutcome.Lost)
         {
             throw await Ended.ConfigureAwait(false);
         }
@@ -264,14 +264,14 @@ internal sealed class SftpConnection : PipelinedConnection<SftpRequest>
             }
         }
 
-        Finish(request, new SftpReply(SftpOutcome.Ok, (int)count));
+        Finish(request, new SftpReply(ReplyOutcome.Ok, (int)count));
     }
 
     private static SftpReply Parse(SftpRequest request, SftpType type, ReadOnlySpan<byte> body)
     {
         if (type != SftpType.Status)
         {
-            return new SftpReply(SftpOutcome.Ok, Body: body.ToArray());
+            return new SftpReply(ReplyOutcome.Ok, Body: body.ToArray());
         }
 
         var reader = new SftpReader(body);
@@ -279,10 +279,10 @@ internal sealed class SftpConnection : PipelinedConnection<SftpRequest>
         string? message = reader.Remaining >= 4 ? PeerText.Clean(reader.Text()) : null;
         if (status != SftpStatus.Ok)
         {
-            return new SftpReply(SftpOutcome.Refused, 0, status, message);
+            return new SftpReply(ReplyOutcome.Refused, 0, status, message);
         }
 
-        return request.Expects == SftpType.Status ? new SftpReply(SftpOutcome.Ok) : throw SftpErrors.Protocol(
+        return request.Expects == SftpType.Status ? new SftpReply(ReplyOutcome.Ok) : throw SftpErrors.Protocol(
             "it says 'done' to what has more to say", null, $"an answer of type {(byte)request.Expects}");
     }
 

@@ -71,7 +71,7 @@ internal sealed class SftpFile : IRemoteConnection
             .ConfigureAwait(false);
 
         // Version 3 has no word for "it is there already".
-        if (reply is { Outcome: SftpOutcome.Refused, Status: SftpStatus.Failure }
+        if (reply is { Outcome: ReplyOutcome.Refused, Status: SftpStatus.Failure }
             && await ExistsAsync(connection, path).ConfigureAwait(false))
         {
             return false;
@@ -152,7 +152,7 @@ internal sealed class SftpFile : IRemoteConnection
         SftpReply reply = await connection.RequestAsync(
             SftpPackets.About(SftpType.Stat, System.Text.Encoding.UTF8.GetBytes(path)), SftpType.Attrs)
             .ConfigureAwait(false);
-        if (reply is { Outcome: SftpOutcome.Refused, Status: SftpStatus.NoSuchFile })
+        if (reply is { Outcome: ReplyOutcome.Refused, Status: SftpStatus.NoSuchFile })
         {
             return false;
         }
@@ -163,7 +163,7 @@ internal sealed class SftpFile : IRemoteConnection
 
     private static async Task ThrowIfNotDoneAsync(SftpConnection connection, string operation, SftpReply reply)
     {
-        if (reply.Outcome == SftpOutcome.Refused)
+        if (reply.Outcome == ReplyOutcome.Refused)
         {
             throw SftpErrors.Refused(operation, reply);
         }

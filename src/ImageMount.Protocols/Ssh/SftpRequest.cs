@@ -3,22 +3,6 @@ using ImageMount.Protocols.Remote;
 
 namespace ImageMount.Protocols.Ssh;
 
-/// <summary>How a request ended.</summary>
-internal enum SftpOutcome
-{
-    /// <summary>Done.</summary>
-    Ok,
-
-    /// <summary>The server refused; <see cref="SftpReply.Status"/> says why.</summary>
-    Refused,
-
-    /// <summary>The connection ended first; whether it was done is not known.</summary>
-    Lost,
-
-    /// <summary>The caller has cancelled.</summary>
-    Cancelled,
-}
-
 /// <summary>How a request ended, and what came of it.</summary>
 /// <param name="Outcome">How.</param>
 /// <param name="Count">Bytes that a read has got.</param>
@@ -26,10 +10,11 @@ internal enum SftpOutcome
 /// <param name="Message">The server's words, or null.</param>
 /// <param name="Body">Body of a handle, of attributes or of an extended answer.</param>
 internal readonly record struct SftpReply(
-    SftpOutcome Outcome, int Count = 0, SftpStatus Status = SftpStatus.Ok, string? Message = null, byte[]? Body = null)
+    ReplyOutcome Outcome, int Count = 0, SftpStatus Status = SftpStatus.Ok, string? Message = null, byte[]? Body = null)
+    : IRemoteReply
 {
     /// <summary>True when it was done.</summary>
-    public bool IsOk => Outcome == SftpOutcome.Ok;
+    public bool IsOk => Outcome == ReplyOutcome.Ok;
 }
 
 /// <summary>
@@ -78,7 +63,7 @@ internal sealed class SftpRequest(byte[] packet, SftpType expects) : IPipelinedR
             _isCancelled = true;
             if (!_isPinned)
             {
-                _done.TrySetResult(new SftpReply(SftpOutcome.Cancelled));
+                _done.TrySetResult(new SftpReply(ReplyOutcome.Cancelled));
             }
         }
     }
@@ -100,7 +85,7 @@ internal sealed class SftpRequest(byte[] packet, SftpType expects) : IPipelinedR
             _isPinned = false;
             if (_isCancelled)
             {
-                _done.TrySetResult(new SftpReply(SftpOutcome.Cancelled));
+                _done.TrySetResult(new SftpReply(ReplyOutcome.Cancelled));
             }
         }
     }
@@ -116,7 +101,7 @@ internal sealed class SftpRequest(byte[] packet, SftpType expects) : IPipelinedR
     }
 
     /// <inheritdoc/>
-    public void Lose() => Answered(new SftpReply(SftpOutcome.Lost));
+    public void Lose() => Answered(new SftpReply(ReplyOutcome.Lost));
 
     private void FinishPart()
     {

@@ -23,6 +23,7 @@ internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
     private readonly SshOptions _options;
     private readonly RemoteLink<SshSession> _link;
     private readonly UnflushedWrites _log;
+    private readonly RequestSender<SshSession, SftpReply> _sender;
     private readonly RangeReader _reader;
     private readonly SemaphoreSlim _oneResize = new(1, 1);
     private readonly bool _writable;
@@ -39,6 +40,7 @@ internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
         _options = options;
         _link = link;
         _log = log;
+        _sender = new RequestSender<SshSession, SftpReply>(link, log, (at, count) => _reader!.Invalidate(at, count));
         _writable = flags.Writable;
         _hasFsync = file.Connection.HasFsync;
         _length = _durableLength = _wantedLength = file.Size;
@@ -100,37 +102,12 @@ internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
     public override async ValueTask WriteAsync(
         long offset, ReadOnlyMemory<byte> buffer, WriteFlags flags, CancellationToken cancellationToken)
     {
-        long ticket = await _log.BeginAsync(offset, buffer.Length, cancellationToken).ConfigureAwait(false);
-        bool isEntered = false;
-        long firstLoss = 0;
-        try
-        {
-            _reader.Invalidate(offset, buffer.Length);
-            while (true)
-            {
-                LinkLease<SshSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
-                SftpReply reply = await lease.Session.Main.WriteAsync(offset, buffer).ConfigureAwait(false);
-
-                // Without flushes there is nothing to wait for.
-                if (reply.IsOk
-                    && _log.TryAcknowledge(ticket, lease.Generation, ChangeKind.Data, buffer, isDurable: !_hasFsync))
-                {
-                    isEntered = true;
-                    return;
-                }
-
-                await AgainAsync("cannot write", reply, lease, offset, ref firstLoss).ConfigureAwait(false);
-            }
-        }
-        finally
-        {
-            if (!isEntered)
-            {
-                _log.Abandon(ticket);
-            }
-
-            _reader.Invalidate(offset, buffer.Length);
-        }
+        // Without flushes there is nothing to wait for.
+        var change = new RemoteChange(ChangeKind.Data, offset, buffer.Length, buffer, IsDurable: !_hasFsync);
+        SftpReply reply = await _sender.ChangeAsync(
+            change, static (session, change, _) => session.Main.WriteAsync(change.Offset, change.Data), change,
+            cancellationToken).ConfigureAwait(false);
+        ThrowIfRefused(reply, "cannot write", offset);
     }
 
     /// <inheritdoc/>
@@ -143,28 +120,10 @@ internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
             return; // All that was acknowledged is durable already, as far as the server can make it so.
         }
 
-        long firstLoss = 0;
-        while (true)
-        {
-            LinkLease<SshSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
-            SftpReply reply = await lease.Session.Main.FlushAsync().ConfigureAwait(false);
-            if (reply.IsOk)
-            {
-                _log.Flushed(mark, lease.Generation);
-                _log.Mark(); // Restoring may have failed meanwhile.
-                Volatile.Write(ref _durableLength, length);
-                return;
-            }
-
-            if (reply.Outcome == SftpOutcome.Refused)
-            {
-                BlockException refused = SftpErrors.Refused("cannot flush", reply);
-                _log.ReportLost(refused);
-                throw refused;
-            }
-
-            await AgainAsync("cannot flush", reply, lease, null, ref firstLoss).ConfigureAwait(false);
-        }
+        await _sender.FlushAsync(
+            mark, static session => session.Main.FlushAsync(), static reply => SftpErrors.Refused("cannot flush", reply),
+            cancellationToken).ConfigureAwait(false);
+        Volatile.Write(ref _durableLength, length);
     }
 
     /// <inheritdoc/>
@@ -252,69 +211,31 @@ internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
 
     private async Task SetSizeAsync(long newLength, CancellationToken cancellationToken)
     {
-        long firstLoss = 0;
-        while (true)
-        {
-            LinkLease<SshSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
-            SftpReply reply = await lease.Session.Main.SetSizeAsync(newLength).ConfigureAwait(false);
-            if (reply.IsOk)
-            {
-                return;
-            }
-
-            await AgainAsync("cannot set the size of the file", reply, lease, null, ref firstLoss).ConfigureAwait(false);
-        }
+        SftpReply reply = await _sender.SendAsync(
+            static (session, length, _) => session.Main.SetSizeAsync(length), newLength, cancellationToken)
+            .ConfigureAwait(false);
+        ThrowIfRefused(reply, "cannot set the size of the file", null);
     }
 
     /// <summary>Reads in one request, and more where the server answers with less; for the reader.</summary>
     private async ValueTask FetchAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
     {
-        long firstLoss = 0;
-        while (true)
+        while (!buffer.IsEmpty)
         {
-            LinkLease<SshSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
-            SftpReply reply = await lease.Session.Choose().ReadAsync(offset, buffer, cancellationToken)
-                .ConfigureAwait(false);
-            if (reply.IsOk)
-            {
-                offset += reply.Count;
-                buffer = buffer[reply.Count..];
-                if (buffer.IsEmpty)
-                {
-                    return;
-                }
-
-                continue;
-            }
-
-            await AgainAsync("cannot read", reply, lease, offset, ref firstLoss).ConfigureAwait(false);
+            SftpReply reply = await _sender.SendAsync(
+                static (session, part, token) => session.Choose().ReadAsync(part.Offset, part.Buffer, token),
+                (Offset: offset, Buffer: buffer), cancellationToken).ConfigureAwait(false);
+            ThrowIfRefused(reply, "cannot read", offset);
+            offset += reply.Count;
+            buffer = buffer[reply.Count..];
         }
     }
 
-    /// <summary>Returns when a request is to be sent again; throws when it is not.</summary>
-    private Task AgainAsync(
-        string operation, in SftpReply reply, LinkLease<SshSession> lease, long? offset, ref long firstLoss)
+    private static void ThrowIfRefused(in SftpReply reply, string operation, long? offset)
     {
-        switch (reply.Outcome)
+        if (reply.Outcome == ReplyOutcome.Refused)
         {
-            case SftpOutcome.Refused:
-                throw SftpErrors.Refused(operation, reply, offset);
-            case SftpOutcome.Cancelled:
-                throw new BlockException(BlockErrorKind.Cancelled, "the request was cancelled");
-            case SftpOutcome.Ok:
-                return Task.CompletedTask; // Acknowledged by a session that does not count any more.
-            default:
-                return WaitForEndAsync(lease, _link.MayRetry(ref firstLoss));
-        }
-    }
-
-    private async Task WaitForEndAsync(LinkLease<SshSession> lease, bool mayRetry)
-    {
-        BlockException reason = await lease.Session.Ended.ConfigureAwait(false);
-        if (!mayRetry || reason.Kind == BlockErrorKind.InvalidData)
-        {
-            // A server that breaks the protocol would do so again.
-            throw _link.Lost(reason);
+            throw SftpErrors.Refused(operation, reply, offset);
         }
     }
 
@@ -350,8 +271,8 @@ internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
         SftpReply reply = await file.WriteAsync(change.Offset, change.Data).ConfigureAwait(false);
         return reply.Outcome switch
         {
-            SftpOutcome.Ok => null,
-            SftpOutcome.Refused => SftpErrors.Refused("cannot write", reply, change.Offset),
+            ReplyOutcome.Ok => null,
+            ReplyOutcome.Refused => SftpErrors.Refused("cannot write", reply, change.Offset),
             _ => throw new BlockException(BlockErrorKind.IoError, "the connection broke again while writes were repeated"),
         };
     }

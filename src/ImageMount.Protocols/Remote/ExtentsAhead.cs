@@ -1,13 +1,15 @@
-namespace ImageMount.Protocols.Nbd;
+using ImageMount.Core.Block;
+
+namespace ImageMount.Protocols.Remote;
 
 /// <summary>
 /// What the last answer about block status said of the bytes behind those that were asked for, for whoever walks through
 /// the disk: one question then answers many. Each extent is handed out once, in order, and any change forgets all.
 /// </summary>
-internal sealed class NbdExtents
+internal sealed class ExtentsAhead
 {
     private readonly Lock _lock = new();
-    private readonly Queue<NbdStatus> _ahead = new();
+    private readonly Queue<BlockExtent> _ahead = new();
     private long _next;
     private long _version;
 
@@ -15,7 +17,7 @@ internal sealed class NbdExtents
     public long Version => Volatile.Read(ref _version);
 
     /// <summary>The extent that begins at an offset, if it is known.</summary>
-    public bool TryTake(long offset, long count, out NbdStatus status)
+    public bool TryTake(long offset, long count, out BlockExtent status)
     {
         lock (_lock)
         {
@@ -38,7 +40,7 @@ internal sealed class NbdExtents
     }
 
     /// <summary>Keeps all extents of an answer but the first, unless something changed since the question.</summary>
-    public void Keep(long offset, NbdStatus[] answer, long version)
+    public void Keep(long offset, ReadOnlySpan<BlockExtent> answer, long version)
     {
         lock (_lock)
         {
@@ -49,7 +51,7 @@ internal sealed class NbdExtents
             }
 
             _next = offset + answer[0].Length;
-            foreach (NbdStatus status in answer.AsSpan(1))
+            foreach (BlockExtent status in answer[1..])
             {
                 _ahead.Enqueue(status);
             }
