@@ -129,7 +129,11 @@ internal sealed class FakeGfapi : IGfapi
         switch (does)
         {
             case FakeGfapiDoes.Refuse:
-                file.Inside--;
+                lock (_lock)
+                {
+                    file.Inside--;
+                }
+
                 return -number;
             case FakeGfapiDoes.Hold:
                 lock (_lock)
