@@ -56,7 +56,11 @@ public sealed class Gfapi : IGfapi
     ];
 
     /// <summary>0, or the errno of the call that has just failed.</summary>
-    internal static int Check(long result) => result >= 0 ? 0 : Marshal.GetLastPInvokeError() is var errno and > 0 ? -errno : -Errno.EIO;
+    internal static int Check(long result)
+    {
+        int errno = Marshal.GetLastPInvokeError();
+        return result >= 0 ? 0 : errno > 0 ? -errno : -Errno.EIO;
+    }
 }
 
 /// <summary>A glfs_t.</summary>

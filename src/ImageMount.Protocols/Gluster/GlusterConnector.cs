@@ -22,7 +22,8 @@ internal sealed class GlusterConnector(
     private const long FirstFence = 1L << 62;
 
     private readonly GlusterLedger _ledger = new();
-    private readonly long _fence = FirstFence | (BitConverter.ToInt64(RandomNumberGenerator.GetBytes(8)) & (FirstFence - 2));
+    private readonly long _fence =
+        FirstFence | (BitConverter.ToInt64(RandomNumberGenerator.GetBytes(8)) & (FirstFence - 2));
     private readonly long _owner = BitConverter.ToInt64(RandomNumberGenerator.GetBytes(8));
     private GlusterVolume? _volume;
     private Task _lastCall = Task.CompletedTask;
@@ -40,7 +41,8 @@ internal sealed class GlusterConnector(
         if (writable)
         {
             await WaitAsync(
-                _ledger.QuietAsync(), "what becomes of earlier writes is not known yet", cancellationToken).ConfigureAwait(false);
+                _ledger.QuietAsync(), "what becomes of earlier writes is not known yet", cancellationToken)
+                .ConfigureAwait(false);
         }
 
         GlusterVolume volume = _volume;
@@ -136,11 +138,12 @@ internal sealed class GlusterConnector(
         int errno = opened.Errno;
         if (opened.IsFenced)
         {
-            return new BlockException(BlockErrorKind.InUse, $"a brick of {Peer} still holds on to the connection that was lost");
+            return new BlockException(
+                BlockErrorKind.InUse, $"a brick of {Peer} still holds on to the connection that was lost");
         }
 
         return GlusterErrors.IsLoss(errno)
-            ? new BlockException(BlockErrorKind.IoError, $"the bricks cannot be reached: {Errno.Format(errno)}") { Errno = errno }
+            ? GlusterErrors.Lost(errno)
             : GlusterErrors.Refused(errno, writable ? $"cannot open '{path}' for writing" : $"cannot open '{path}'");
     }
 

@@ -105,7 +105,8 @@ internal sealed class GlusterDevice : BlockDevice, IHasIdentity, IWaitsForPeer
     {
         GlusterOutcome outcome = await ChangeAsync(
             ChangeKind.Data, offset, buffer.Length,
-            session => WriteAsync(session, offset, buffer, cancellationToken), buffer, cancellationToken).ConfigureAwait(false);
+            session => WriteAsync(session, offset, buffer, cancellationToken), buffer, cancellationToken)
+            .ConfigureAwait(false);
         ThrowIfRefused(outcome, "cannot write", offset);
     }
 
@@ -116,7 +117,8 @@ internal sealed class GlusterDevice : BlockDevice, IHasIdentity, IWaitsForPeer
         // A hole that is punched reads as zeroes on every brick.
         bool mayUnmap = (flags & ZeroFlags.MayUnmap) != 0 && (Capabilities & BlockCapabilities.Discard) != 0;
         return (mayUnmap && await TryDiscardAsync(offset, count, cancellationToken).ConfigureAwait(false))
-            || (!_cannotZero && await TryInStepsAsync(ChangeKind.Zero, offset, count, cancellationToken).ConfigureAwait(false));
+            || (!_cannotZero
+                && await TryInStepsAsync(ChangeKind.Zero, offset, count, cancellationToken).ConfigureAwait(false));
     }
 
     /// <inheritdoc/>

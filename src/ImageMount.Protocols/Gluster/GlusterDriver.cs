@@ -71,7 +71,8 @@ public sealed class GlusterDriver : BlockDriver<GlusterOptions>
             TryTimeout = TimeSpan.FromSeconds(options.Timeout == 0 ? 60 : Math.Max(options.Timeout, 10)),
         });
         var connector = new GlusterConnector(Volumes, target, options.Path, policy, context.Warn);
-        return await GlusterDevice.OpenAsync(connector, policy, options, context.Flags, cancellationToken).ConfigureAwait(false);
+        return await GlusterDevice.OpenAsync(connector, policy, options, context.Flags, cancellationToken)
+            .ConfigureAwait(false);
     }
 
     private GfapiTarget Check(GlusterOptions options)

@@ -35,7 +35,11 @@ internal static class GlusterErrors
                 "Check host and port, that glusterd runs, and that the volume is started."),
             _ => (BlockErrorKind.IoError, Errno.Format(errno), "Its bricks may be down (`gluster volume status`)."),
         };
-        return new BlockException(kind, $"cannot connect to the volume '{volume}' by {peer}: {why}") { Hint = hint, Errno = errno };
+        return new BlockException(kind, $"cannot connect to the volume '{volume}' by {peer}: {why}")
+        {
+            Hint = hint,
+            Errno = errno,
+        };
     }
 
     /// <summary>A request that was refused.</summary>
@@ -61,6 +65,10 @@ internal static class GlusterErrors
             },
         };
     }
+
+    /// <summary>The connection to the bricks is gone.</summary>
+    public static BlockException Lost(int errno) =>
+        new(BlockErrorKind.IoError, $"the bricks cannot be reached: {Errno.Format(errno)}") { Errno = errno };
 
     /// <summary>The file has become shorter.</summary>
     public static BlockException Shorter(long offset) =>

@@ -30,8 +30,8 @@ public sealed record GlusterOptions
     public string Path { get; init; } = "";
 
     /// <summary>Servers, by number.</summary>
-    [Option("server", "Servers, tried one after the other: `server.0.type` (`tcp`, `inet`, `unix`, `rdma`), `server.0.host`, "
-        + "`server.0.port`, `server.0.path` (the socket of type `unix`), `server.1.type`…")]
+    [Option("server", "Servers, tried one after the other: `server.0.type` (`tcp`, `inet`, `unix`, `rdma`), "
+        + "`server.0.host`, `server.0.port`, `server.0.path` (the socket of type `unix`), `server.1.type`…")]
     public OptionMap? Servers { get; init; }
 
     /// <summary>How much the library says.</summary>

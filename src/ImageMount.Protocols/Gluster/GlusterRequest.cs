@@ -37,8 +37,8 @@ internal readonly record struct GlusterOutcome(GlusterEnd End, long Result = 0, 
 
 /// <summary>
 /// An asynchronous request. It has two lives: that of its caller, who may give it up at any time, and that in the library,
-/// which ends when the library says so, or never. The memory that the library uses is the request's own; it goes to
-/// the caller with the outcome, and where the caller has gone, back to the pool when the library is done with it, not before.
+/// which ends when the library says so, or never. The memory that the library uses is the request's own; it goes to the
+/// caller with the outcome, and where the caller has gone, back to the pool when the library is done with it, not before.
 /// </summary>
 internal sealed class GlusterRequest : IGfapiCompletion
 {

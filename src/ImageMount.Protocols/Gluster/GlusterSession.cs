@@ -6,15 +6,15 @@ using ImageMount.Protocols.Remote;
 namespace ImageMount.Protocols.Gluster;
 
 /// <summary>
-/// A file that is open on the connection of its volume. It ends with the first sign that the connection was lost, or when it
-/// is given up; the file is closed when the library has told the end of every request, however long that takes.
+/// A file that is open on the connection of its volume. It ends with the first sign that the connection was lost, or when
+/// it is given up; the file is closed when the library has told the end of every request, however long that takes.
 /// </summary>
 /// <remarks>
-/// The library connects again by itself, and would go on with the same file as if nothing had happened, though a brick that
-/// crashed may have forgotten what it had acknowledged. The fence tells: a lock on one byte far behind the end of the file,
-/// which a brick keeps in memory only. With it the library does not take the file over to a new connection, and after each
-/// flush it is looked at whether the lock is still there. It fences in the other direction too: a new connection does not get the lock
-/// while a brick still serves the old one.
+/// The library connects again by itself, and would go on with the same file as if nothing had happened, though a brick
+/// that crashed may have forgotten what it had acknowledged. The fence tells: a lock on one byte far behind the end of the
+/// file, which a brick keeps in memory only. With it the library does not take the file over to a new connection, and
+/// after each flush it is looked at whether the lock is still there. It fences in the other direction too: a new
+/// connection does not get the lock while a brick still serves the old one.
 /// </remarks>
 internal sealed class GlusterSession : IRemoteSession
 {
@@ -52,7 +52,11 @@ internal sealed class GlusterSession : IRemoteSession
         _closed = closed;
 
         // An answer before the question is a known slip of some releases; then nothing is believed any more.
-        _holes = new FileHoles((offset, whence) => _file.Seek(offset, whence) is var at && (at < 0 || at >= offset) ? at : -Errno.EIO);
+        _holes = new FileHoles((offset, whence) =>
+        {
+            long at = _file.Seek(offset, whence);
+            return at < 0 || at >= offset ? at : -Errno.EIO;
+        });
     }
 
     /// <summary>Bytes when it was opened.</summary>
@@ -135,7 +139,9 @@ internal sealed class GlusterSession : IRemoteSession
             : Finish(request, await request.Over.ConfigureAwait(false));
     }
 
-    /// <summary>Makes durable what was acknowledged before; Ok only when the bricks that acknowledged it are the same still.</summary>
+    /// <summary>
+    /// Makes durable what was acknowledged before; Ok only when the bricks that acknowledged it are the same still.
+    /// </summary>
     public async ValueTask<GlusterOutcome> FlushAsync()
     {
         GlusterOutcome outcome = await ChangeAsync(GfapiOperation.Sync, 0, 0, default, CancellationToken.None)
@@ -148,7 +154,8 @@ internal sealed class GlusterSession : IRemoteSession
         GlusterOutcome test = await CallAsync(file => file.TryTestFence(fence)).ConfigureAwait(false);
         if (test.IsOk && test.Result == 0)
         {
-            Abort(new BlockException(BlockErrorKind.IoError, "a brick was started again, or lost the connection for a time"));
+            Abort(new BlockException(
+                BlockErrorKind.IoError, "a brick was started again, or lost the connection for a time"));
             return new GlusterOutcome(GlusterEnd.Lost);
         }
 
@@ -199,7 +206,7 @@ internal sealed class GlusterSession : IRemoteSession
         _room.Release();
         if (outcome.End == GlusterEnd.Lost)
         {
-            Abort(LossOf(outcome.Errno));
+            Abort(GlusterErrors.Lost(outcome.Errno));
         }
 
         if (isLast)
@@ -245,9 +252,6 @@ internal sealed class GlusterSession : IRemoteSession
         Abort(new BlockException(BlockErrorKind.Cancelled, "the disk is closed"));
         await Task.WhenAny(_gone.Task, Task.Delay(s_goodbye)).ConfigureAwait(false);
     }
-
-    private static BlockException LossOf(int errno) =>
-        new(BlockErrorKind.IoError, $"the bricks cannot be reached: {Errno.Format(errno)}") { Errno = errno };
 
     private static GlusterOutcome NotSent(CancellationToken cancellationToken) =>
         new(cancellationToken.IsCancellationRequested ? GlusterEnd.Cancelled : GlusterEnd.Lost);
@@ -333,7 +337,7 @@ internal sealed class GlusterSession : IRemoteSession
         GlusterOutcome outcome = GlusterOutcome.Of(await task.ConfigureAwait(false));
         if (outcome.End == GlusterEnd.Lost)
         {
-            Abort(LossOf(outcome.Errno));
+            Abort(GlusterErrors.Lost(outcome.Errno));
         }
 
         return outcome;

@@ -14,7 +14,8 @@ internal static class GlusterUri
     /// <summary>Where glusterd listens.</summary>
     public const int DefaultPort = 24007;
 
-    private const string Form = "gluster[+tcp|+unix|+rdma]://[host[:port]]/volume/path[?socket=PATH][,debug=N][,logfile=FILE]";
+    private const string Form =
+        "gluster[+tcp|+unix|+rdma]://[host[:port]]/volume/path[?socket=PATH][,debug=N][,logfile=FILE]";
     private const string NoLog = "/dev/null";
     private const int MaxServers = 32;
     private const int MaxPath = 4095;
@@ -93,7 +94,8 @@ internal static class GlusterUri
             throw Wrong("driver 'gluster' does not know which file", $"'path' with up to {MaxPath} characters");
         }
 
-        string log = options.LogFile is null or "" ? NoLog : options.LogFile == "-" ? "-" : Path.GetFullPath(options.LogFile);
+        string log = options.LogFile is null or "" ? NoLog
+            : options.LogFile == "-" ? "-" : Path.GetFullPath(options.LogFile);
         return new GfapiTarget(options.Volume, ServersOf(options), log, options.Debug);
     }
 
@@ -161,7 +163,8 @@ internal static class GlusterUri
 
         if (groups.Keys.Count is 0 or > MaxServers)
         {
-            throw Wrong("driver 'gluster' does not know where the volume is", $"'server.0.host', and up to {MaxServers} servers");
+            throw Wrong(
+                "driver 'gluster' does not know where the volume is", $"'server.0.host', and up to {MaxServers} servers");
         }
 
         for (int i = 0; i < groups.Keys.Count; i++)
@@ -173,9 +176,8 @@ internal static class GlusterUri
             }
 
             string prefix = $"server.{key}.";
-            servers.Add(ServerOf(
-                (GlusterServerOptions)OptionBinder.Bind(group, "driver 'gluster'", prefix, [typeof(GlusterServerOptions)], [])[0],
-                prefix));
+            object server = OptionBinder.Bind(group, "driver 'gluster'", prefix, [typeof(GlusterServerOptions)], [])[0];
+            servers.Add(ServerOf((GlusterServerOptions)server, prefix));
         }
 
         return servers;

@@ -149,7 +149,8 @@ internal sealed class FakeGfapi : IGfapi
                 ThreadPool.QueueUserWorkItem(_ => Tell(request, -number));
                 return 0;
             case FakeGfapiDoes.Short:
-                ThreadPool.QueueUserWorkItem(_ => Tell(request, Carry(file, request.Command, Math.Min(number, request.Command.Count))));
+                ThreadPool.QueueUserWorkItem(
+                    _ => Tell(request, Carry(file, request.Command, Math.Min(number, request.Command.Count))));
                 return 0;
             default:
                 ThreadPool.QueueUserWorkItem(_ =>

@@ -150,7 +150,9 @@ public sealed class GlusterOutcomeTests : GlusterTestBase
         library.Decide = _ => (FakeGfapiDoes.Hold, 0);
         byte[] model = new byte[2 << 20];
         Task[] writes = [.. Enumerable.Range(0, 200).Select(i => WriteAsync(disk.Device, model, i * 10_000, 1000, i))];
-        WaitUntil(() => library.Held.Length == GlusterSession.Depth, "not as many as there may be");
+        WaitUntil(
+            () => library.Held.Length == GlusterSession.Depth,
+            $"{library.Held.Length} of {library.Commands.Count}, {writes.Count(write => write.IsCompleted)} are done");
         while (writes.Any(write => !write.IsCompleted))
         {
             Array.ForEach(library.Held, held => library.Release(held));
@@ -229,9 +231,14 @@ public sealed class GlusterOutcomeTests : GlusterTestBase
     {
         byte[] model = MakeContent();
         FakeGfapi library = Fake(model);
-        LinkPolicy policy = Hasty with { TryTimeout = TimeSpan.FromMilliseconds(200), ReconnectDelay = TimeSpan.FromSeconds(3) };
+        LinkPolicy policy = Hasty with
+        {
+            TryTimeout = TimeSpan.FromMilliseconds(200),
+            ReconnectDelay = TimeSpan.FromSeconds(3),
+        };
         Disk disk = await Disk.OpenAsync(this, library, policy);
-        library.Decide = command => command.Operation == GfapiOperation.Write ? (FakeGfapiDoes.Hold, 0) : (FakeGfapiDoes.Usual, 0);
+        library.Decide = command => command.Operation == GfapiOperation.Write
+            ? (FakeGfapiDoes.Hold, 0) : (FakeGfapiDoes.Usual, 0);
         await Assert.ThrowsAsync<BlockException>(() => WriteAsync(disk.Device, model, 1000, 500, 20));
         FakeGfapi.FakeHeld late = Assert.Single(library.Held);
         library.Decide = _ => (FakeGfapiDoes.Usual, 0);

@@ -231,7 +231,7 @@ public sealed class GlusterRealServerTests(GlusterFixture fixture) : GlusterTest
         Assert.Equal(model, await File.ReadAllBytesAsync(fixture.Server.BrickFile("killed.raw")));
     }
 
-    /// <summary>The library connects again while nobody asks for anything; what the brick forgot must not stay forgotten.</summary>
+    /// <summary>The library connects again by itself; what the brick forgot must not stay forgotten.</summary>
     [SkippableFact]
     public async Task A_brick_that_comes_back_unnoticed_without_the_last_write_gets_it_again()
     {

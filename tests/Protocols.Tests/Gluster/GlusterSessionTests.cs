@@ -37,7 +37,8 @@ public sealed class GlusterSessionTests : GlusterTestBase
     {
         byte[] model = MakeContent();
         FakeGfapi library = Fake(model);
-        GlusterDevice disk = await OpenAsync(library, writable: true, Patient with { ReconnectDelay = TimeSpan.FromSeconds(1) });
+        GlusterDevice disk = await OpenAsync(
+            library, writable: true, Patient with { ReconnectDelay = TimeSpan.FromSeconds(1) });
         Assert.True(await disk.TryResizeAsync(400_000, CancellationToken.None));
         Array.Resize(ref model, 400_000);
         await WriteAsync(disk, model, 350_000, 50_000, 2);

@@ -75,6 +75,7 @@ public abstract class GlusterTestBase
         return e;
     }
 
+    /// <summary>Waits without holding up the few threads that tests run on.</summary>
     protected static void WaitUntil(Func<bool> condition, string what) =>
         Assert.True(SpinWait.SpinUntil(condition, Limit), what);
 }

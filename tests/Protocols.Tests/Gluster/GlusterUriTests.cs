@@ -16,7 +16,7 @@ public sealed class GlusterUriTests
     [InlineData("gluster+tcp://[1:2:3::8]/testvol/dir/a%20b.img", "testvol", "dir/a b.img", "tcp:1:2:3::8:24007")]
     [InlineData("gluster+tcp://[1:2:3::8]:24009/testvol//dir//a.img", "testvol", "dir//a.img", "tcp:1:2:3::8:24009")]
     [InlineData("gluster:///testvol/a.img", "testvol", "a.img", "tcp:localhost:24007")]
-    [InlineData("gluster+unix:///testvol/dir/a.img?socket=/tmp/glusterd.socket", "testvol", "dir/a.img", "unix:/tmp/glusterd.socket:0")]
+    [InlineData("gluster+unix:///testvol/dir/a.img?socket=/tmp/g.sock", "testvol", "dir/a.img", "unix:/tmp/g.sock:0")]
     [InlineData("gluster+rdma://server.domain.com:24007/testvol/a.img", "testvol", "a.img", "rdma:server.domain.com:24007")]
     [InlineData("GLUSTER://host/v/x,y=1.img", "v", "x,y=1.img", "tcp:host:24007")]
     public void Uris_mean_what_they_mean_in_qemu(string uri, string volume, string path, string server)
@@ -89,9 +89,11 @@ public sealed class GlusterUriTests
     {
         string[] sources =
         [
-            "json:{\"driver\":\"gluster\",\"volume\":\"v\",\"path\":\"a.img\",\"debug\":9,\"server\":[{\"type\":\"tcp\",\"host\":\"one\",\"port\":\"24007\"},"
+            "json:{\"driver\":\"gluster\",\"volume\":\"v\",\"path\":\"a.img\",\"debug\":9,"
+                + "\"server\":[{\"type\":\"tcp\",\"host\":\"one\",\"port\":\"24007\"},"
                 + "{\"type\":\"unix\",\"socket\":\"/s\"},{\"type\":\"inet\",\"host\":\"three\",\"port\":\"1\"}]}",
-            "json:{\"driver\":\"gluster\",\"volume\":\"v\",\"path\":\"a.img\",\"debug\":9,\"server.0.type\":\"tcp\",\"server.0.host\":\"one\","
+            "json:{\"driver\":\"gluster\",\"volume\":\"v\",\"path\":\"a.img\",\"debug\":9,"
+                + "\"server.0.type\":\"tcp\",\"server.0.host\":\"one\","
                 + "\"server.1.type\":\"unix\",\"server.1.path\":\"/s\",\"server.2.host\":\"three\",\"server.2.port\":1}",
         ];
         foreach (string source in sources)
@@ -100,7 +102,8 @@ public sealed class GlusterUriTests
             map.Remove("driver");
             GlusterOptions options = Bind(map);
             Assert.Equal(
-                [new("tcp", "one", 24007), new("unix", "/s", 0), new("tcp", "three", 1)], GlusterUri.TargetOf(options).Servers);
+                [new("tcp", "one", 24007), new("unix", "/s", 0), new("tcp", "three", 1)],
+                GlusterUri.TargetOf(options).Servers);
             Assert.Equal("gluster://one/v/a.img", GlusterUri.Format(options));
         }
     }

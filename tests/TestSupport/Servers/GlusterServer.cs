@@ -7,8 +7,8 @@ using System.Runtime.InteropServices;
 namespace ImageMount.TestSupport.Servers;
 
 /// <summary>
-/// A real glusterd with one volume of one brick, on an address of the loopback of its own (its port cannot be chosen freely).
-/// Skips the test where it is not installed. Everything that it started is killed when it is disposed.
+/// A real glusterd with one volume of one brick, on an address of the loopback of its own (its port cannot be chosen
+/// freely). Skips the test where it is not installed. Everything that it started is killed when it is disposed.
 /// </summary>
 public sealed class GlusterServer : IDisposable
 {
@@ -195,7 +195,11 @@ public sealed class GlusterServer : IDisposable
         return process.ExitCode == 0;
     }
 
-    private string Log() => File.Exists(_dir.File("log/glusterd.log")) ? File.ReadAllText(_dir.File("log/glusterd.log")) : "";
+    private string Log()
+    {
+        string log = _dir.File("log/glusterd.log");
+        return File.Exists(log) ? File.ReadAllText(log) : "";
+    }
 
     private int BrickId() => TryBrickId() ?? throw new InvalidOperationException("the brick is not there");
 
