@@ -152,7 +152,7 @@ public sealed class GlusterOutcomeTests : GlusterTestBase
         Task[] writes = [.. Enumerable.Range(0, 200).Select(i => WriteAsync(disk.Device, model, i * 10_000, 1000, i))];
         WaitUntil(
             () => library.Held.Length == GlusterSession.Depth,
-            $"{library.Held.Length} of {library.Commands.Count}, {writes.Count(write => write.IsCompleted)} are done");
+            () => $"{library.Held.Length} of {library.Commands.Count}, {writes.Count(write => write.IsCompleted)} are done");
         while (writes.Any(write => !write.IsCompleted))
         {
             Array.ForEach(library.Held, held => library.Release(held));

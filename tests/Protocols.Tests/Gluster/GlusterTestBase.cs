@@ -75,7 +75,13 @@ public abstract class GlusterTestBase
         return e;
     }
 
-    /// <summary>Waits without holding up the few threads that tests run on.</summary>
-    protected static void WaitUntil(Func<bool> condition, string what) =>
-        Assert.True(SpinWait.SpinUntil(condition, Limit), what);
+    protected static void WaitUntil(Func<bool> condition, string what) => WaitUntil(condition, () => what);
+
+    protected static void WaitUntil(Func<bool> condition, Func<string> what)
+    {
+        if (!SpinWait.SpinUntil(condition, Limit))
+        {
+            Assert.Fail(what());
+        }
+    }
 }
