@@ -25,6 +25,7 @@ using ImageMount.Formats.Vmdk;
 using ImageMount.Formats.Vpc;
 using ImageMount.Protocols.Files;
 using ImageMount.Protocols.Ftp;
+using ImageMount.Protocols.Gluster;
 using ImageMount.Protocols.Http;
 using ImageMount.Protocols.Iscsi;
 using ImageMount.Protocols.Nbd;
@@ -69,6 +70,7 @@ public static class Drivers
         new FileDriver(),
         new FtpDriver(),
         new FtpsDriver(),
+        new GlusterDriver(),
         new HttpDriver(),
         new HttpsDriver(),
         new IscsiDriver(),

@@ -9,8 +9,8 @@ namespace ImageMount.Interop;
 /// </summary>
 public static unsafe partial class SysFileLock
 {
-    private const int F_GETLK = 5;
-    private const int F_SETLK = 6;
+    internal const int F_GETLK = 5;
+    internal const int F_SETLK = 6;
     private const int F_OFD_GETLK = 36;
     private const int F_OFD_SETLK = 37;
 
@@ -57,7 +57,7 @@ public static unsafe partial class SysFileLock
 
     // struct flock of 64-bit Linux; l_whence 0 is SEEK_SET; l_pid must be 0 for the OFD commands.
     [StructLayout(LayoutKind.Sequential)]
-    private struct Flock
+    internal struct Flock
     {
         public short Type;
         public short Whence;

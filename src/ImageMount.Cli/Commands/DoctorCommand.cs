@@ -51,6 +51,7 @@ internal static class DoctorCommand
             Library(ZstdLibrary.FileName, ZstdLibrary.DebianPackage, ZstdLibrary.IsAvailable, "qcow2, zstd"),
             Library(GnuTlsLibrary.FileName, GnuTlsLibrary.DebianPackage, GnuTlsLibrary.IsAvailable, "nbd (pre-shared keys)"),
             Library(IscsiLibrary.FileName, IscsiLibrary.DebianPackage, IscsiLibrary.IsAvailable, "iscsi"),
+            Library(GfapiLibrary.FileName, GfapiLibrary.DebianPackage, GfapiLibrary.IsAvailable, "gluster"),
             Library("libssl.so.3", "libssl3", "nbd (TLS by certificates)"),
             new("ssh", ssh is not null, ssh ?? "missing", "ssh", ssh is null ? "install the package openssh-client" : null),
         ];

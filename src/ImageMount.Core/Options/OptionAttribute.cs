@@ -3,7 +3,8 @@ namespace ImageMount.Core.Options;
 /// <summary>
 /// Declares one option of a driver on a property of its options record: the only place where the option is written
 /// down. Parsing of every syntax, help, completion and the docs tables come from it. Property types: string, bool,
-/// int, long, enum, their nullable forms; a size (<see cref="IsSize"/>) accepts suffixes k, M, G, T (powers of 1024).
+/// int, long, enum, their nullable forms; a size (<see cref="IsSize"/>) accepts suffixes k, M, G, T (powers of 1024). A
+/// nullable <see cref="OptionMap"/> is a group (a list, a nested object) that the driver binds to records by itself.
 /// </summary>
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class OptionAttribute(string name, string help) : Attribute

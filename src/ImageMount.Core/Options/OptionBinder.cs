@@ -30,7 +30,7 @@ public static class OptionBinder
         }
 
         var given = new Dictionary<OptionDeclaration, string>();
-        foreach ((string key, string value) in Flatten(map, children))
+        foreach ((string key, object value) in Flatten(map, types, children))
         {
             (OptionDeclaration option, object target) = Find(key, subject, prefix, types, results, children);
             if (given.TryGetValue(option, out string? earlier))
@@ -40,7 +40,15 @@ public static class OptionBinder
                     $"option '{prefix}{option.Name}' is given twice, as '{prefix}{earlier}' and as '{prefix}{key}'");
             }
 
-            option.Apply(target, value, prefix + key);
+            if (value is OptionMap group)
+            {
+                option.Apply(target, group);
+            }
+            else
+            {
+                option.Apply(target, (string)value, prefix + key);
+            }
+
             given.Add(option, key);
         }
 
@@ -62,10 +70,14 @@ public static class OptionBinder
         return results;
     }
 
-    /// <summary>Scalars by dotted path, in the order they were given; groups that hold children are left out.</summary>
-    private static List<(string Key, string Value)> Flatten(OptionMap map, IReadOnlyCollection<string> children)
+    /// <summary>
+    /// Scalars by dotted path, in the order they were given; groups that hold children are left out, and those that are
+    /// options themselves stay whole.
+    /// </summary>
+    private static List<(string Key, object Value)> Flatten(
+        OptionMap map, IReadOnlyList<Type> types, IReadOnlyCollection<string> children)
     {
-        var result = new List<(string, string)>();
+        var result = new List<(string, object)>();
         var work = new Stack<(string Path, OptionMap Map)>();
         work.Push(("", map));
         while (work.TryPop(out (string Path, OptionMap Map) step))
@@ -80,6 +92,13 @@ public static class OptionBinder
 
                 if (step.Map.GetMap(key) is { } group)
                 {
+                    if (types.Any(type => OptionSchema.Of(type).TryFind(path, out OptionDeclaration? option)
+                        && option.Kind == OptionKind.Group))
+                    {
+                        result.Add((path, group));
+                        continue;
+                    }
+
                     work.Push((path + ".", group));
                 }
                 else

@@ -23,6 +23,9 @@ public enum OptionKind
 
     /// <summary>One of a few words.</summary>
     Choice,
+
+    /// <summary>Options of their own, which the driver binds.</summary>
+    Group,
 }
 
 /// <summary>One declared option: its attribute, and what its property's type adds to that.</summary>
@@ -88,6 +91,7 @@ public sealed class OptionDeclaration
             : string.Join(", ", _choiceNames[..^1]) + " or " + _choiceNames[^1],
         OptionKind.Integer => "a whole number" + RangeText(),
         OptionKind.Size => "a size in bytes (suffixes k, M, G, T)" + RangeText(),
+        OptionKind.Group => "a group of options",
         _ => "text",
     };
 
@@ -97,6 +101,9 @@ public sealed class OptionDeclaration
     /// <param name="key">The key in full, as the user wrote it, for the message.</param>
     internal void Apply(object target, string value, string key) =>
         _property.SetValue(target, Parse(value) ?? throw Wrong(value, key));
+
+    /// <summary>Sets a property that is a group.</summary>
+    internal void Apply(object target, OptionMap group) => _property.SetValue(target, group);
 
     private object? Parse(string value)
     {
@@ -116,6 +123,8 @@ public sealed class OptionDeclaration
                 }
 
                 return _type == typeof(int) ? (object)(int)number : number;
+            case OptionKind.Group:
+                return null;
             default:
                 return value.Contains('\0') ? null : value;
         }
@@ -170,6 +179,7 @@ public sealed class OptionDeclaration
         return type == typeof(string) ? OptionKind.Text
             : type == typeof(bool) ? OptionKind.Boolean
             : type.IsEnum ? OptionKind.Choice
+            : type == typeof(OptionMap) ? OptionKind.Group
             : throw new InvalidOperationException(
                 $"{property.DeclaringType}.{property.Name}: an option cannot be a {type.Name}");
     }
