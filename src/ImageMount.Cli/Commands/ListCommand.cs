@@ -50,7 +50,8 @@ internal static class ListCommand
         {
             bool isRunning = ServerProcess.IsRunning(note);
             bool isMounted = mounts.Any(m => m.MountPoint == note.MountPoint);
-            string state = (note.Failure, isRunning, isMounted) switch
+            string state = note.Prefetch is { } prefetch && isRunning && isMounted
+                ? $"mounted, prefetch {prefetch}" : (note.Failure, isRunning, isMounted) switch
             {
                 (not null, false, _) => "failed",
                 (_, true, true) => "mounted",

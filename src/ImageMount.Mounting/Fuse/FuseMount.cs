@@ -158,6 +158,6 @@ public sealed class FuseMount
         await Task.CompletedTask.ConfigureAwait(false);
         yield return ReportJson.Make(json => StatsReport.Write(
             json, _fileSystem.Statistics, Session?.Counters ?? default, Stopwatch.GetElapsedTime(_started),
-            _fileSystem.OpenFiles));
+            _fileSystem.OpenFiles, _graph.Nodes));
     }
 }

@@ -5,7 +5,7 @@ using ImageMount.Protocols.Remote;
 namespace ImageMount.Protocols.Http;
 
 /// <summary>A file of a web server, read in parts.</summary>
-internal sealed class HttpDevice : BlockDevice, IWaitsForPeer
+internal sealed class HttpDevice : BlockDevice, IWaitsForPeer, IRemoteFile
 {
     private const int SpoolChunk = 1 << 20;
 
@@ -32,6 +32,16 @@ internal sealed class HttpDevice : BlockDevice, IWaitsForPeer
 
     /// <inheritdoc/>
     public override long Length => Math.Max(0, _file.Version!.Length);
+
+    /// <inheritdoc/>
+    public RemoteVersion? Version => _file.Version!.ToRemoteVersion();
+
+    /// <inheritdoc/>
+    /// <remarks>Every part is asked for with a condition, and its header compared.</remarks>
+    public bool ChecksEveryRead => true;
+
+    /// <inheritdoc/>
+    public ValueTask<bool> IsUnchangedAsync(CancellationToken cancellationToken) => new(!_file.HasChanged);
 
     /// <summary>Connects for the first time; true when parts of the file can be read.</summary>
     public async Task<bool> OpenAsync(CancellationToken cancellationToken) =>
