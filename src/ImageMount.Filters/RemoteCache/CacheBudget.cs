@@ -43,8 +43,8 @@ internal sealed class CacheBudget(CacheDirectory directory, long limit, TimeProv
                 // Room is made for some time ahead, as far as others leave any.
                 long ahead = Math.Min(MaxGrant, limit / 8);
                 long left = limit - directory.Shrink(limit - Math.Max(ahead, bytes));
-                _granted = Math.Min(MaxGrant, left / 2);
-                _isFull = _granted < bytes;
+                _granted = left < bytes ? 0 : Math.Max(bytes, Math.Min(MaxGrant, left / 2));
+                _isFull = _granted == 0;
                 _fullSince = clock.GetTimestamp();
                 if (_isFull)
                 {

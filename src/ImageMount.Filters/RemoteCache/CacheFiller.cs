@@ -8,14 +8,15 @@ namespace ImageMount.Filters.RemoteCache;
 /// guest waits for the server, and when requests take long there are fewer: so a guest never has much before it.
 /// </summary>
 /// <remarks>
-/// Steps are taken in order of groups, and within a group in an order (bits reversed) that no protocol takes for somebody
-/// who reads on: reading ahead of the filler would be what the guest then has to wait for. Where anything but reading on is
+/// Steps are taken in order of groups, and within a group in an order that no protocol takes for somebody who reads on (a
+/// step is at least 7 away from the 8 before it, which is as good as it gets): reading ahead of the filler would be what the guest then has to wait for. Where anything but reading on is
 /// dear (<see cref="IRemoteFile.PrefersOrder"/>), it reads on.
 /// </remarks>
 internal sealed class CacheFiller(RemoteCacheDevice device, bool inOrder, TimeProvider clock)
 {
     private const int StepBits = 18;
     private const int GroupBits = 6;
+    private const int Stride = 57;
     private const int Step = 1 << StepBits;
     private const int AtOnce = 8;
 
@@ -82,14 +83,8 @@ internal sealed class CacheFiller(RemoteCacheDevice device, bool inOrder, TimePr
         long step = n;
         if (!inOrder)
         {
-            int within = (int)(n & ((1 << GroupBits) - 1));
-            int reversed = 0;
-            for (int bit = 0; bit < GroupBits; bit++)
-            {
-                reversed |= (within >> bit & 1) << (GroupBits - 1 - bit);
-            }
-
-            step = n - within + (reversed ^ (1 << (GroupBits - 1))); // So that groups do not join either.
+            const long Last = (1 << GroupBits) - 1;
+            step = (n & ~Last) + (((n * Stride) + Last) & Last);
         }
 
         return step < steps ? step : -1;

@@ -103,7 +103,7 @@ public sealed class CacheFillTests : CacheTestBase
         Assert.Equal(Enumerable.Range(0, (int)steps).Select(i => (long)i), order.Order());
         if (!inOrder && steps > 64)
         {
-            Assert.All(order.Zip(order.Skip(1)), pair => Assert.True(Math.Abs(pair.First - pair.Second) > 3));
+            Assert.All(order.Zip(order.Skip(1)), pair => Assert.True(Math.Abs(pair.First - pair.Second) >= 7));
         }
     }
 }
