@@ -196,6 +196,14 @@ public sealed class MountServer
         try
         {
             await (prefetch?.DisposeAsync() ?? default).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            _log.Error("the progress of the prefetch could not be told", e);
+        }
+
+        try
+        {
             await graph.CloseAsync().ConfigureAwait(false);
         }
         catch (Exception e)

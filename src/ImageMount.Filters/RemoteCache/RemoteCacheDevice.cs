@@ -361,7 +361,8 @@ internal sealed class RemoteCacheDevice : BlockDevice, IRemoteCache, IWaitsForPe
 
     private void Failed(int errno) => StopKeeping($"the remote cache cannot be written: {Errno.Format(errno)}", isForGood: true);
 
-    private void Changed() => StopKeeping("the file has changed on the server since it was opened", isForGood: true);
+    private void Changed() => StopKeeping(
+        "the server does not say that the file is still as it was when it was opened", isForGood: true);
 
     /// <summary>Says once why nothing more is kept. When there is no room, that may be another matter later.</summary>
     private void StopKeeping(string why, bool isForGood)

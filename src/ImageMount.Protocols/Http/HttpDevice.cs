@@ -37,11 +37,15 @@ internal sealed class HttpDevice : BlockDevice, IWaitsForPeer, IRemoteFile
     public RemoteVersion? Version => _file.Version!.ToRemoteVersion();
 
     /// <inheritdoc/>
-    /// <remarks>Every part is asked for with a condition, and its header compared.</remarks>
-    public bool ChecksEveryRead => true;
+    /// <remarks>
+    /// Every part is asked for with a condition, and its header compared. Not so where the server takes no conditions: then
+    /// nobody knows whether an answer without a tag and a date belongs to the version.
+    /// </remarks>
+    public bool ChecksEveryRead => _file.UsesIfRange;
 
     /// <inheritdoc/>
-    public ValueTask<bool> IsUnchangedAsync(CancellationToken cancellationToken) => new(!_file.HasChanged);
+    public ValueTask<bool> IsUnchangedAsync(CancellationToken cancellationToken) =>
+        new(_file.UsesIfRange && !_file.HasChanged);
 
     /// <summary>Connects for the first time; true when parts of the file can be read.</summary>
     public async Task<bool> OpenAsync(CancellationToken cancellationToken) =>

@@ -28,6 +28,27 @@ public sealed class RemoteCacheTests : CacheTestBase
     }
 
     [Fact]
+    public async Task A_warm_read_is_complete_at_once_and_allocates_nothing()
+    {
+        var server = new FakeServer(MakeContent());
+        await WarmAsync(server);
+        await using Graph graph = await server.OpenAsync(Layer());
+        await AssertSameAsync(server.Content, graph);
+        BlockNode node = graph.Nodes.Single(candidate => candidate.Device is IRemoteCache);
+        var buffer = new byte[4096];
+        Assert.True(node.ReadAsync(0, buffer).IsCompletedSuccessfully);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        int done = 0;
+        for (int i = 0; i < 1000; i++)
+        {
+            done += node.ReadAsync(i * 900, buffer).IsCompletedSuccessfully ? 1 : 0;
+        }
+
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 100);
+        Assert.Equal(1000, done);
+    }
+
+    [Fact]
     public async Task Small_reads_fetch_whole_clusters_and_verify_only_what_they_touch()
     {
         var server = new FakeServer(MakeContent());
