@@ -92,7 +92,7 @@ public sealed class MemoryDevice : BlockDevice
     /// <inheritdoc/>
     public override ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken)
     {
-        CheckShape(offset, buffer.Length, buffer.Span);
+        CheckShape(offset, buffer.Length, buffer);
         var request = new TestRequest(TestOperation.Read, offset, buffer.Length, WriteFlags.None);
         if (IsImmediate(request))
         {
@@ -109,7 +109,7 @@ public sealed class MemoryDevice : BlockDevice
     {
         Promise((Declared & BlockCapabilities.Write) != 0, "a write to a device that cannot write");
         Promise((flags & WriteFlags.Fua) == 0 || (Declared & BlockCapabilities.Fua) != 0, "FUA to a device without it");
-        CheckShape(offset, buffer.Length, buffer.Span);
+        CheckShape(offset, buffer.Length, buffer);
         var request = new TestRequest(TestOperation.Write, offset, buffer.Length, flags);
         if (IsImmediate(request))
         {
@@ -241,7 +241,7 @@ public sealed class MemoryDevice : BlockDevice
         action();
     }
 
-    private void CheckShape(long offset, int count, ReadOnlySpan<byte> buffer)
+    private void CheckShape(long offset, int count, ReadOnlyMemory<byte> buffer)
     {
         Promise(_closes == 0, "a request after close");
         CheckSpan(offset, count);

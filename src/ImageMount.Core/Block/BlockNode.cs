@@ -367,7 +367,7 @@ public sealed class BlockNode
         {
             int step = Math.Min(buffer.Length, max - (int)(offset & align - 1));
             Memory<byte> part = buffer[..step];
-            if (IsAligned(offset, step) && IsAddressAligned(part.Span))
+            if (IsAligned(offset, step) && IsAddressAligned(part))
             {
                 await _device.ReadAsync(offset, part, cancellationToken).ConfigureAwait(false);
             }
@@ -426,7 +426,7 @@ public sealed class BlockNode
         UnalignedWrites.Ticket ticket = await guard.EnterAsync(offset, part.Length, !whole).ConfigureAwait(false);
         try
         {
-            if (whole && IsAddressAligned(part.Span))
+            if (whole && IsAddressAligned(part))
             {
                 await _device.WriteAsync(offset, part, flags, cancellationToken).ConfigureAwait(false);
                 return;
@@ -526,7 +526,7 @@ public sealed class BlockNode
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool NeedsNoHelp(long offset, Memory<byte> buffer) =>
         FitsTransfer(buffer.Length)
-        && (_unaligned is null || (IsAligned(offset, buffer.Length) && IsAddressAligned(buffer.Span)));
+        && (_unaligned is null || (IsAligned(offset, buffer.Length) && IsAddressAligned(buffer)));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool FitsTransfer(int count) => _limits.MaxTransfer == 0 || count <= _limits.MaxTransfer;
@@ -540,7 +540,7 @@ public sealed class BlockNode
         return (offset & mask) == 0 && ((count & mask) == 0 || offset + count == Length);
     }
 
-    private bool IsAddressAligned(ReadOnlySpan<byte> buffer) =>
+    private bool IsAddressAligned(ReadOnlyMemory<byte> buffer) =>
         _limits.MemoryAlignment <= 1 || BufferAddress.IsAligned(buffer, _limits.MemoryAlignment);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -90,6 +90,30 @@ public sealed class AlignmentTests
     }
 
     [Fact]
+    public async Task Array_that_happens_to_lie_well_is_not_handed_to_a_device_that_needs_alignment()
+    {
+        byte[] content = TestPattern.Make(8192, 0, 1);
+        var device = new MemoryDevice((byte[])content.Clone())
+        {
+            Declared = BlockCapabilities.Write,
+            DeclaredLimits = new BlockLimits { RequestAlignment = 512, MemoryAlignment = 512 },
+        };
+        var node = new BlockNode("disk", "memory", device);
+
+        // Every place an array can have, so one of them is aligned: it could move before the kernel sees its address.
+        var buffer = new byte[1024];
+        for (int skew = 0; skew < 512; skew++)
+        {
+            Memory<byte> part = buffer.AsMemory(skew, 512);
+            await node.ReadAsync(1024, part);
+            TestPattern.AssertEqual(content.AsSpan(1024, 512), part.Span, 1024, $"skew {skew}");
+            await node.WriteAsync(1024, part);
+        }
+
+        TestPattern.AssertEqual(content, device.Content, 0, "written back");
+    }
+
+    [Fact]
     public async Task Write_inside_a_block_reads_it_once_and_writes_it_once()
     {
         var device = Aligned(TestPattern.Make(8192, 0, 1), 4096);
