@@ -95,8 +95,9 @@ public class RemoteCacheTests
         Age(box["disk.raw"]);
         using var server = new WebServer(box.Folder);
         string[] options = ["--read-only", "--cache", "none", "--remote-cache", box["cache"]];
+        string url = server.Url("disk.raw");
         MountedImage[] mounts =
-            [.. Enumerable.Range(0, 3).Select(i => box.Mount(server.Url("disk.raw"), i == 2 ? [.. options, "--prefetch"] : options))];
+            [box.Mount(url, options), box.Mount(url, options), box.Mount(url, [.. options, "--prefetch"])];
         Parallel.For(0, 24, i =>
         {
             int offset = new Random(i).Next(Size - 300_000);

@@ -29,7 +29,7 @@ public abstract class ImageArguments : ISecretArguments
 
     [Option(
         "remote-cache", MetaValue = "DIR[,size=BYTES][,unversioned=TEXT]",
-        HelpText = "Keep what is read from servers in DIR, at most BYTES of it (32G), for later and for while they are away.")]
+        HelpText = "Keep what is read from servers in DIR, at most BYTES (32G): for later, and while they are away.")]
     public string? RemoteCache { get; set; }
 
     [Option(

@@ -3,7 +3,9 @@ using ImageMount.Filters.RemoteCache;
 
 namespace ImageMount.Cli.Commands;
 
-/// <summary>Reads `--remote-cache DIR[,size=BYTES][,unversioned=TEXT]`; a comma in the folder's name is written twice.</summary>
+/// <summary>
+/// Reads `--remote-cache DIR[,size=BYTES][,unversioned=TEXT]`; a comma in the folder's name is written twice.
+/// </summary>
 internal static class RemoteCacheArgument
 {
     private static readonly string[] s_keys = ["size", "unversioned"];

@@ -9,8 +9,8 @@ public interface IRemoteCache
     RemoteCacheStatus Status { get; }
 
     /// <summary>
-    /// Begins to read all that is not there yet, behind everybody else's requests; it ends when the device is closed, or
-    /// when nobody may wait for the server any more (<see cref="IWaitsForPeer"/>). Once; later calls do nothing.
+    /// Begins to read all that is not there yet, behind everybody else's requests; it ends when the device is closed,
+    /// or when nobody may wait for the server any more (<see cref="IWaitsForPeer"/>). Once; later calls do nothing.
     /// </summary>
     void StartFilling();
 }

@@ -4,14 +4,14 @@ namespace ImageMount.Core.Graph;
 
 /// <summary>
 /// What the graph puts right above each protocol node whose bytes a server has (<see cref="BlockDriver.RemoteKey"/>),
-/// where <see cref="OpenFlags.RemoteLayer"/> asks for it. It is no driver of its own, because it must also be there when
-/// the node below cannot be opened.
+/// where <see cref="OpenFlags.RemoteLayer"/> asks for it. It is no driver of its own, because it must also be there
+/// when the node below cannot be opened.
 /// </summary>
 public interface IRemoteLayer
 {
     /// <summary>
-    /// A device over a node that is open for reading; it does not close the node. Null: there is none for this node, and
-    /// the user was told why.
+    /// A device over a node that is open for reading; it does not close the node. Null: there is none for this node,
+    /// and the user was told why.
     /// </summary>
     /// <param name="key">What <see cref="BlockDriver.RemoteKey"/> gave.</param>
     /// <param name="node">The protocol node.</param>

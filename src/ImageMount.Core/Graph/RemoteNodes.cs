@@ -3,13 +3,16 @@ using ImageMount.Core.Block;
 
 namespace ImageMount.Core.Graph;
 
-/// <summary>Puts the <see cref="IRemoteLayer"/> over protocol nodes, or in the place of one whose server is away.</summary>
+/// <summary>
+/// Puts the <see cref="IRemoteLayer"/> over protocol nodes, or in the place of one whose server is away.
+/// </summary>
 internal sealed class RemoteNodes(IRemoteLayer layer, string key, string name, Action<string> warn)
 {
     private const string Driver = "remote-cache";
 
     /// <summary>For a node; null when nothing is to be put over it.</summary>
-    public static RemoteNodes? For(NodeRequest request, BlockDriver driver, object options, string name, Action<string> warn) =>
+    public static RemoteNodes? For(
+        NodeRequest request, BlockDriver driver, object options, string name, Action<string> warn) =>
         request.Flags.RemoteLayer is { } layer && driver.RemoteKey(options) is { } key
             ? new RemoteNodes(layer, key, name, text => warn($"{name}: {text}")) : null;
 
@@ -18,7 +21,7 @@ internal sealed class RemoteNodes(IRemoteLayer layer, string key, string name, A
     {
         if (node.CanWrite)
         {
-            // A version that we change ourselves between two looks is none. Writers go to the server, as if no cache were.
+            // A version that we change ourselves between two looks is none. Writers go to the server, without a cache.
             layer.Forget(key, warn);
             warn("it may be written, so nothing of it is kept in the remote cache");
             return null;
@@ -52,8 +55,8 @@ internal sealed class RemoteNodes(IRemoteLayer layer, string key, string name, A
     private BlockNode Make(BlockDevice device) => new(name, Driver, device, new NodeOptions { ReadOnly = true });
 
     /// <summary>
-    /// Whether the server could not be reached. One that answers, and says that there is no such file or that it must not
-    /// be read, is not away; neither is one that cannot prove who it is.
+    /// Whether the server could not be reached. One that answers, and says that there is no such file or that it must
+    /// not be read, is not away; neither is one that cannot prove who it is.
     /// </summary>
     private static bool IsAway(BlockException e)
     {

@@ -1,8 +1,9 @@
 namespace ImageMount.Filters.RemoteCache;
 
 /// <summary>
-/// How much of the cache may still be filled by this process. Each process looks at the folder now and then, removes what
-/// is too much, and takes a part of what is left; so several together stay within the limit without talking to each other.
+/// How much of the cache may still be filled by this process. Each process looks at the folder now and then, removes
+/// what is too much, and takes a part of what is left; so several together stay within the limit without talking to
+/// each other.
 /// </summary>
 internal sealed class CacheBudget(CacheDirectory directory, long limit, TimeProvider clock)
 {

@@ -6,8 +6,8 @@ namespace ImageMount.Filters.RemoteCache;
 
 /// <summary>
 /// The folder with the files of the cache, shared by all processes that name it. A file is made under another name and
-/// gets its own when it is whole; who uses it holds a shared lock on it; only who gets the lock alone removes it. What is
-/// no proper file of ours, whatever it is, is removed and made anew.
+/// gets its own when it is whole; who uses it holds a shared lock on it; only who gets the lock alone removes it. What
+/// is no proper file of ours, whatever it is, is removed and made anew.
 /// </summary>
 internal sealed class CacheDirectory
 {
@@ -33,7 +33,8 @@ internal sealed class CacheDirectory
         {
             if (!OperatingSystem.IsWindows())
             {
-                Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+                Directory.CreateDirectory(
+                    path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
             }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
@@ -65,7 +66,9 @@ internal sealed class CacheDirectory
         {
             for (int i = 0; i < MaxTries; i++)
             {
-                if ((TryUse(wanted.FileName, wanted, out bool isMissing) ?? (isMissing ? TryMake(wanted) : null)) is { } file)
+                CacheFile? file = TryUse(wanted.FileName, wanted, out bool isMissing);
+                file ??= isMissing ? TryMake(wanted) : null;
+                if (file is not null)
                 {
                     return file;
                 }
@@ -121,8 +124,8 @@ internal sealed class CacheDirectory
     }
 
     /// <summary>
-    /// Removes files, the one that was used longest ago first, until no more than a number of bytes are left or all that
-    /// are left are in use. Returns how many bytes are left.
+    /// Removes files, the one that was used longest ago first, until no more than a number of bytes are left or all
+    /// that are left are in use. Returns how many bytes are left.
     /// </summary>
     public long Shrink(long limit)
     {

@@ -6,8 +6,8 @@ using Microsoft.Win32.SafeHandles;
 namespace ImageMount.Filters.RemoteCache;
 
 /// <summary>
-/// An open file of the cache, locked together with everybody else who uses it, so that nobody removes it. No method throws
-/// for what the host or the file does: false is "as good as not there".
+/// An open file of the cache, locked together with everybody else who uses it, so that nobody removes it. No method
+/// throws for what the host or the file does: false is "as good as not there".
 /// </summary>
 internal sealed class CacheFile : IDisposable
 {
@@ -30,7 +30,9 @@ internal sealed class CacheFile : IDisposable
     /// <summary>Where that is.</summary>
     public CacheLayout Layout { get; }
 
-    /// <summary>Reads bytes of the disk as the file has them; whether they are right is the caller's business.</summary>
+    /// <summary>
+    /// Reads bytes of the disk as the file has them; whether they are right is the caller's business.
+    /// </summary>
     public bool TryRead(long offset, Span<byte> buffer) =>
         SysPread.Read(_fd, buffer, offset, 1, out int errno) == buffer.Length && errno == 0;
 
@@ -56,7 +58,9 @@ internal sealed class CacheFile : IDisposable
         return errno;
     }
 
-    /// <summary>Writes marks of units that follow each other. 0, or a positive errno. Does nothing after the end.</summary>
+    /// <summary>
+    /// Writes marks of units that follow each other. 0, or a positive errno. Does nothing after the end.
+    /// </summary>
     public int WriteMarks(long unit, ReadOnlySpan<uint> marks)
     {
         Span<Le32> stored = marks.Length <= 256 ? stackalloc Le32[marks.Length] : new Le32[marks.Length];

@@ -4,13 +4,14 @@ using ImageMount.Core.Block;
 namespace ImageMount.Filters.RemoteCache;
 
 /// <summary>
-/// Reads all of a disk that is not in the cache yet, a few requests at a time. Before each it waits until no request of the
-/// guest waits for the server, and when requests take long there are fewer: so a guest never has much before it.
+/// Reads all of a disk that is not in the cache yet, a few requests at a time. Before each it waits until no request of
+/// the guest waits for the server, and when requests take long there are fewer: so a guest never has much before it.
 /// </summary>
 /// <remarks>
-/// Steps are taken in order of groups, and within a group in an order that no protocol takes for somebody who reads on (a
-/// step is at least 7 away from the 8 before it, which is as good as it gets): reading ahead of the filler would be what the guest then has to wait for. Where anything but reading on is
-/// dear (<see cref="IRemoteFile.PrefersOrder"/>), it reads on.
+/// Steps are taken in order of groups, and within a group in an order that no protocol takes for somebody who reads on
+/// (a step is at least 7 away from the 8 before it, which is as good as it gets): reading ahead of the filler would be
+/// what the guest then has to wait for. Where anything but reading on is dear (<see cref="IRemoteFile.PrefersOrder"/>),
+/// it reads on.
 /// </remarks>
 internal sealed class CacheFiller(RemoteCacheDevice device, bool inOrder, TimeProvider clock)
 {
@@ -77,7 +78,9 @@ internal sealed class CacheFiller(RemoteCacheDevice device, bool inOrder, TimePr
         await _running.ConfigureAwait(false);
     }
 
-    /// <summary>The step that is the n-th to be taken; -1: there is none, which groups that are not full have.</summary>
+    /// <summary>
+    /// The step that is the n-th to be taken; -1: there is none, which groups that are not full have.
+    /// </summary>
     internal static long StepAt(long n, long steps, bool inOrder)
     {
         long step = n;
@@ -141,7 +144,9 @@ internal sealed class CacheFiller(RemoteCacheDevice device, bool inOrder, TimePr
         }
     }
 
-    /// <summary>False: nothing is kept any more. A server that does not answer is asked again, with growing pauses.</summary>
+    /// <summary>
+    /// False: nothing is kept any more. A server that does not answer is asked again, with growing pauses.
+    /// </summary>
     private async Task<bool> TryFillAsync(long offset, int count)
     {
         TimeSpan pause = s_firstPause;

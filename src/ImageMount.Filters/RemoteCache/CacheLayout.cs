@@ -7,13 +7,14 @@ using ImageMount.Core.Bits;
 namespace ImageMount.Filters.RemoteCache;
 
 /// <summary>
-/// What a file of the cache looks like. It holds one state of one disk: first the disk's own bytes, each at its own offset
-/// (so that a read is one pread), then an index, then a page that says what all that is.
+/// What a file of the cache looks like. It holds one state of one disk: first the disk's own bytes, each at its own
+/// offset (so that a read is one pread), then an index, then a page that says what all that is.
 /// </summary>
 /// <remarks>
-/// The index has a mark for each unit of 16 KiB: 0 when the unit is not there, else its checksum. Nothing is ever flushed:
-/// a mark is believed only after the unit's bytes have given the same checksum, so whatever a crash leaves of bytes and
-/// marks, in whatever order, is either right or as good as absent. That is also what protects from bytes that rot.
+/// The index has a mark for each unit of 16 KiB: 0 when the unit is not there, else its checksum. Nothing is ever
+/// flushed: a mark is believed only after the unit's bytes have given the same checksum, so whatever a crash leaves of
+/// bytes and marks, in whatever order, is either right or as good as absent. That is also what protects from bytes that
+/// rot.
 /// </remarks>
 internal readonly record struct CacheLayout(long Length)
 {

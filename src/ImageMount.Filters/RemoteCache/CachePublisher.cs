@@ -3,9 +3,9 @@ using ImageMount.Core.Block;
 namespace ImageMount.Filters.RemoteCache;
 
 /// <summary>
-/// Marks units as there, once it is known that their bytes belong to the version of the file: at once where every read is
-/// checked, else in batches, after the server was asked. Until then the bytes lie in the file without a mark: whoever
-/// opens it does not see them, and nothing is lost but the effort.
+/// Marks units as there, once it is known that their bytes belong to the version of the file: at once where every read
+/// is checked, else in batches, after the server was asked. Until then the bytes lie in the file without a mark:
+/// whoever opens it does not see them, and nothing is lost but the effort.
 /// </summary>
 /// <remarks>
 /// Asking afterwards is what makes a version trustworthy that is only a time: when it is the same before and after, the

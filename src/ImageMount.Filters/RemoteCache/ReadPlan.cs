@@ -67,7 +67,8 @@ internal sealed class ReadPlan
             long from = Math.Max(run.Offset, unit * Unit);
             int count = (int)(Math.Min(end, (unit + 1) * Unit) - from);
             Span<byte> part = target.Slice((int)(from - run.Offset), count);
-            if (count == _file.Layout.LengthOf(unit) ? UnitChecksum.Of(part) == MarkOf(unit) : VerifyEdge(unit, from, part))
+            bool isWhole = count == _file.Layout.LengthOf(unit);
+            if (isWhole ? UnitChecksum.Of(part) == MarkOf(unit) : VerifyEdge(unit, from, part))
             {
                 _ready.Add(unit);
             }
@@ -84,7 +85,9 @@ internal sealed class ReadPlan
 
     private uint MarkOf(long unit) => _marks[unit - _first];
 
-    /// <summary>A unit of which only a part is wanted is read as a whole, and the part taken from what was verified.</summary>
+    /// <summary>
+    /// A unit of which only a part is wanted is read as a whole, and the part taken from what was verified.
+    /// </summary>
     private bool VerifyEdge(long unit, long from, Span<byte> part)
     {
         using BufferLease lease = BufferPool.Shared.Rent(_file.Layout.LengthOf(unit));

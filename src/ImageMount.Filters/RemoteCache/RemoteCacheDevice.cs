@@ -11,8 +11,9 @@ namespace ImageMount.Filters.RemoteCache;
 /// marked (somebody kept it: its bytes are verified when they are read for the first time), missing (it is fetched).
 /// </summary>
 /// <remarks>
-/// The cache may fail in any way, and requests go to the server as if there were none; it never makes a request fail that
-/// the server would have answered. Where there is no server (it could not be reached), what is missing is an error.
+/// The cache may fail in any way, and requests go to the server as if there were none; it never makes a request fail
+/// that the server would have answered. Where there is no server (it could not be reached), what is missing is an
+/// error.
 /// </remarks>
 internal sealed class RemoteCacheDevice : BlockDevice, IRemoteCache, IWaitsForPeer
 {
@@ -84,7 +85,9 @@ internal sealed class RemoteCacheDevice : BlockDevice, IRemoteCache, IWaitsForPe
         Interlocked.Read(ref _hits), Interlocked.Read(ref _fetched), Interlocked.Read(ref _kept),
         _filler?.State ?? FillState.Off, _filler?.Done ?? 0, Length, Volatile.Read(ref _trouble) ?? _filler?.Trouble);
 
-    /// <summary>True while filling makes sense: what is fetched is put into the file, and there is room for it.</summary>
+    /// <summary>
+    /// True while filling makes sense: what is fetched is put into the file, and there is room for it.
+    /// </summary>
     internal bool HasRoom => IsKeeping && Volatile.Read(ref _trouble) is null;
 
     private bool IsKeeping => Volatile.Read(ref _isKeeping) != 0;
@@ -148,7 +151,9 @@ internal sealed class RemoteCacheDevice : BlockDevice, IRemoteCache, IWaitsForPe
         }
     }
 
-    /// <summary>Sees to it that a range is in the file; for the filler. The range is at most <see cref="MaxStep"/>.</summary>
+    /// <summary>
+    /// Sees to it that a range is in the file; for the filler. The range is at most <see cref="MaxStep"/>.
+    /// </summary>
     internal async ValueTask FillAsync(long offset, int count, CancellationToken cancellationToken)
     {
         var plan = new ReadPlan(_file, _ready, offset, count);
@@ -286,7 +291,9 @@ internal sealed class RemoteCacheDevice : BlockDevice, IRemoteCache, IWaitsForPe
         return target.IsEmpty || had == 0 || _file.TryRead(offset, target[..had]) ? had : 0;
     }
 
-    /// <summary>Puts whole units into the file, those that are not ready. Never fails: then they are just not kept.</summary>
+    /// <summary>
+    /// Puts whole units into the file, those that are not ready. Never fails: then they are just not kept.
+    /// </summary>
     private void Keep(long from, ReadOnlySpan<byte> bytes)
     {
         long first = from / Unit;
@@ -359,7 +366,8 @@ internal sealed class RemoteCacheDevice : BlockDevice, IRemoteCache, IWaitsForPe
     private void Full() => StopKeeping(
         $"the remote cache is full ({_budget!.Limit} bytes), and all of it is in use", isForGood: false);
 
-    private void Failed(int errno) => StopKeeping($"the remote cache cannot be written: {Errno.Format(errno)}", isForGood: true);
+    private void Failed(int errno) =>
+        StopKeeping($"the remote cache cannot be written: {Errno.Format(errno)}", isForGood: true);
 
     private void Changed() => StopKeeping(
         "the server does not say that the file is still as it was when it was opened", isForGood: true);

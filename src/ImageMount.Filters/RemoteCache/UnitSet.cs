@@ -1,6 +1,8 @@
 namespace ImageMount.Filters.RemoteCache;
 
-/// <summary>A set of units, in pages that exist where something is in it; it only grows. Any number of threads.</summary>
+/// <summary>
+/// A set of units, in pages that exist where something is in it; it only grows. Any number of threads.
+/// </summary>
 internal sealed class UnitSet
 {
     private const int BitsPerWord = 64;

@@ -34,7 +34,7 @@ public sealed class CacheDamageTests : CacheTestBase
                 {
                     0 => random.Next(2) == 0, // any
                     1 => sector >= cut && sector < dataSectors, // marks are older than bytes
-                    2 => sector >= dataSectors && sector < sectors - 8 && random.Next(2) == 0, // bytes are older than marks
+                    2 => sector >= dataSectors && sector < sectors - 8 && random.Next(2) == 0, // the other way round
                     _ => random.Next(50) == 0,
                 };
                 if (isLost)
@@ -85,7 +85,8 @@ public sealed class CacheDamageTests : CacheTestBase
         string file = Files.Single();
         byte[] whole = File.ReadAllBytes(file);
         var layout = new CacheLayout(Size);
-        (long From, long End)[] parts = [(0, Size), (layout.IndexOffset, layout.HeaderOffset), (layout.HeaderOffset, layout.FileSize)];
+        (long From, long End)[] parts =
+            [(0, Size), (layout.IndexOffset, layout.HeaderOffset), (layout.HeaderOffset, layout.FileSize)];
         for (int i = 0; i < 90; i++)
         {
             byte[] damaged = (byte[])whole.Clone();

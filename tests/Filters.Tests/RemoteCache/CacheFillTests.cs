@@ -99,7 +99,11 @@ public sealed class CacheFillTests : CacheTestBase
     public void Every_step_is_taken_once_and_none_looks_like_reading_on(long steps, bool inOrder)
     {
         long groups = (steps + 63) / 64 * 64;
-        long[] order = [.. Enumerable.Range(0, (int)groups).Select(n => CacheFiller.StepAt(n, steps, inOrder)).Where(s => s >= 0)];
+        long[] order =
+        [
+            .. Enumerable.Range(0, (int)groups).Select(n => CacheFiller.StepAt(n, steps, inOrder))
+                .Where(step => step >= 0),
+        ];
         Assert.Equal(Enumerable.Range(0, (int)steps).Select(i => (long)i), order.Order());
         if (!inOrder && steps > 64)
         {

@@ -5,7 +5,8 @@ namespace ImageMount.Filters.Tests.RemoteCache;
 /// <summary>How much there may be, and who has to go.</summary>
 public sealed class CacheRoomTests : CacheTestBase
 {
-    private long Used => Files.Sum(file => Interop.Stat.TryGet(file, out Interop.StatInfo info) == 0 ? info.Blocks * 512 : 0);
+    private long Used => Files.Sum(
+        file => Interop.Stat.TryGet(file, out Interop.StatInfo info) == 0 ? info.Blocks * 512 : 0);
 
     [Fact]
     public async Task A_full_cache_reads_from_the_server_and_says_so_once()
@@ -89,7 +90,8 @@ public sealed class CacheRoomTests : CacheTestBase
                 {
                     int offset = random.Next(299_999);
                     int count = Math.Min(random.Next(1, 100_000), 300_000 - offset);
-                    await AssertPartAsync(servers[which].Content, graph.Root, offset, count, $"seed {Seed}, user {user}, round {round}");
+                    await AssertPartAsync(
+                        servers[which].Content, graph.Root, offset, count, $"seed {Seed}, user {user}, round {round}");
                 }
             }
         })));

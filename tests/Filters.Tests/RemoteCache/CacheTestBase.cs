@@ -30,7 +30,8 @@ public abstract class CacheTestBase : IDisposable
     }
 
     /// <summary>Another process, as far as the cache can tell.</summary>
-    private protected RemoteCacheLayer Layer(long limit = 1L << 30, string? unversioned = null, TimeProvider? clock = null) =>
+    private protected RemoteCacheLayer Layer(
+        long limit = 1L << 30, string? unversioned = null, TimeProvider? clock = null) =>
         new(new RemoteCacheSettings(Folder, limit, unversioned), clock);
 
     protected static async Task<byte[]> ReadAsync(BlockNode node, long offset, int count)
@@ -72,7 +73,8 @@ public abstract class CacheTestBase : IDisposable
         await AssertSameAsync(server.Content, graph, "cold, the zeroes");
     }
 
-    protected static IRemoteCache CacheOf(Graph graph) => graph.Nodes.Select(node => node.Device).OfType<IRemoteCache>().Single();
+    protected static IRemoteCache CacheOf(Graph graph) =>
+        graph.Nodes.Select(node => node.Device).OfType<IRemoteCache>().Single();
 
     /// <summary>Waits until a condition holds; by looking again, as nothing tells.</summary>
     protected static async Task UntilAsync(Func<bool> condition)

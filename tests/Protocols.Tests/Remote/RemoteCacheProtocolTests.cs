@@ -7,7 +7,9 @@ using Xunit;
 
 namespace ImageMount.Protocols.Tests.Remote;
 
-/// <summary>What each protocol tells the remote cache: names, versions, and whether what was read belongs to them.</summary>
+/// <summary>
+/// What each protocol tells the remote cache: names, versions, and whether what was read belongs to them.
+/// </summary>
 public sealed class RemoteCacheProtocolTests : IDisposable
 {
     private const int Size = 700_001;
@@ -62,7 +64,8 @@ public sealed class RemoteCacheProtocolTests : IDisposable
         BlockException e = await Assert.ThrowsAsync<BlockException>(() => OpenAsync(source));
         Assert.Equal(BlockErrorKind.NotFound, e.Kind);
         server.Answer = _ => FakeWebServer.Reply("HTTP/1.1 403 No\nContent-Length: 0", []);
-        Assert.Equal(BlockErrorKind.PermissionDenied, (await Assert.ThrowsAsync<BlockException>(() => OpenAsync(source))).Kind);
+        e = await Assert.ThrowsAsync<BlockException>(() => OpenAsync(source));
+        Assert.Equal(BlockErrorKind.PermissionDenied, e.Kind);
         server.Answer = _ => FakeWebServer.Reply("HTTP/1.1 503 Later\nContent-Length: 0", []);
         await using Graph graph = await OpenAsync(source);
         Assert.Contains("\"one\"", Assert.Single(graph.Warnings), StringComparison.Ordinal);
@@ -79,8 +82,9 @@ public sealed class RemoteCacheProtocolTests : IDisposable
         await AssertReadsAsync(source, content);
         Assert.DoesNotContain(server.Commands, command => command.StartsWith("RETR", StringComparison.Ordinal));
 
-        // The other content comes with another time; what was read of it under the old one is not there when that is back.
-        await using (Graph graph = await OpenAsync(source.Replace("ftp,", "ftp,file.username=bob,", StringComparison.Ordinal)))
+        // The other content comes with another time; what was read of it is not there when the old time is back.
+        string bobs = source.Replace("ftp,", "ftp,file.username=bob,", StringComparison.Ordinal);
+        await using (Graph graph = await OpenAsync(bobs))
         {
             server.Content = TestPattern.Make(Size, 0, 2);
             await graph.Root.ReadAsync(0, new byte[1000]);
@@ -89,7 +93,7 @@ public sealed class RemoteCacheProtocolTests : IDisposable
 
         server.Content = content;
         server.Modified = "20200101000000";
-        await AssertReadsAsync(source.Replace("ftp,", "ftp,file.username=bob,", StringComparison.Ordinal), content);
+        await AssertReadsAsync(bobs, content);
     }
 
     [Fact]
