@@ -121,7 +121,7 @@ public class RemoteCacheTests
         Needs.Mounting("nginx");
         using var box = new MountBox();
         using var server = new WebServer(box.Folder);
-        for (int version = 0; version < 3; version++)
+        for (int version = 0; version < 2; version++)
         {
             byte[] content = DiskContent.Make(30 + version, Size);
             File.WriteAllBytes(box["disk.raw"], content);
