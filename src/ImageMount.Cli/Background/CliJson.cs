@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Text.Json;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Secrets;
+using ImageMount.Filters.RemoteCache;
 using ImageMount.Fuse;
 using ImageMount.Mounting;
 
@@ -103,6 +104,9 @@ internal static class CliJson
         json.WriteNumber("locking", (int)image.Locking);
         json.WriteBoolean("allow-external", image.AllowExternal);
         json.WriteBoolean("spool", image.Spool);
+        json.WriteString("remote-cache", image.RemoteCache?.Directory);
+        json.WriteNumber("remote-cache-limit", image.RemoteCache?.Limit ?? 0);
+        json.WriteString("remote-cache-unversioned", image.RemoteCache?.Unversioned);
         json.WriteString("offset", image.Offset);
         json.WriteString("size", image.Size);
         json.WriteString("fat-unsupported", image.FatUnsupported);
@@ -113,6 +117,7 @@ internal static class CliJson
         json.WriteNumber("cache", (int)request.Cache);
         json.WriteBoolean("discard", request.Discard);
         json.WriteBoolean("growable", request.Growable);
+        json.WriteBoolean("prefetch", request.Prefetch);
         json.WriteBoolean("allow-other", request.AllowOther);
         json.WriteBoolean("nonempty", request.NonEmpty);
         json.WriteNumber("uid", (long?)request.Uid ?? -1);
@@ -141,6 +146,11 @@ internal static class CliJson
                 Locking = (LockingMode)root.GetProperty("locking").GetInt32(),
                 AllowExternal = root.GetProperty("allow-external").GetBoolean(),
                 Spool = root.GetProperty("spool").GetBoolean(),
+                RemoteCache = root.GetProperty("remote-cache").GetString() is { } folder
+                    ? new RemoteCacheSettings(
+                        folder, root.GetProperty("remote-cache-limit").GetInt64(),
+                        root.GetProperty("remote-cache-unversioned").GetString())
+                    : null,
                 Offset = root.GetProperty("offset").GetString(),
                 Size = root.GetProperty("size").GetString(),
                 FatUnsupported = root.GetProperty("fat-unsupported").GetString(),
@@ -152,6 +162,7 @@ internal static class CliJson
             Cache = (CacheMode)root.GetProperty("cache").GetInt32(),
             Discard = root.GetProperty("discard").GetBoolean(),
             Growable = root.GetProperty("growable").GetBoolean(),
+            Prefetch = root.GetProperty("prefetch").GetBoolean(),
             AllowOther = root.GetProperty("allow-other").GetBoolean(),
             NonEmpty = root.GetProperty("nonempty").GetBoolean(),
             Uid = Optional(root.GetProperty("uid").GetInt64()),
@@ -248,6 +259,7 @@ internal static class CliJson
         json.WriteBoolean("overlay", state.Overlay);
         json.WriteString("started", state.Started);
         json.WriteString("log-file", state.LogFile);
+        json.WriteString("prefetch", state.Prefetch);
         json.WriteString("failure", state.Failure);
     });
 
@@ -273,6 +285,7 @@ internal static class CliJson
                 Overlay = root.GetProperty("overlay").GetBoolean(),
                 Started = root.GetProperty("started").GetDateTimeOffset(),
                 LogFile = root.GetProperty("log-file").GetString(),
+                Prefetch = root.TryGetProperty("prefetch", out JsonElement prefetch) ? prefetch.GetString() : null,
                 Failure = root.GetProperty("failure").GetString(),
             };
         }

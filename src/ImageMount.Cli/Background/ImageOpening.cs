@@ -1,6 +1,7 @@
 using ImageMount.Cli.Output;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Options;
+using ImageMount.Filters.RemoteCache;
 
 namespace ImageMount.Cli.Background;
 
@@ -18,6 +19,7 @@ public static class ImageOpening
             Locking = request.Locking,
             AllowExternal = request.AllowExternal,
             Spool = request.Spool,
+            RemoteLayer = request.RemoteCache is { } cache ? new RemoteCacheLayer(cache) : null,
             Progress = progress,
         };
         try

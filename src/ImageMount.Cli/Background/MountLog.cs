@@ -31,6 +31,15 @@ public sealed class MountLog(string? file, bool toConsole, bool debug) : IDispos
         }
     }
 
+    /// <summary>How far something is that takes long: for whoever sits before it, or debugs.</summary>
+    public void Progress(string message)
+    {
+        if (toConsole || debug)
+        {
+            Write(LogEventLevel.Information, message, null);
+        }
+    }
+
     /// <summary>Something that the user may want to know.</summary>
     public void Warning(string message, Exception? exception = null) =>
         Write(LogEventLevel.Warning, message, exception);

@@ -1,5 +1,6 @@
 using ImageMount.Core.Graph;
 using ImageMount.Core.Secrets;
+using ImageMount.Filters.RemoteCache;
 using ImageMount.Fuse;
 using ImageMount.Mounting;
 
@@ -28,6 +29,9 @@ public sealed record ImageRequest
 
     /// <summary>Files of servers that send no parts go to a temporary file first.</summary>
     public bool Spool { get; init; }
+
+    /// <summary>Where and how much of what servers have is kept; null: nothing.</summary>
+    public RemoteCacheSettings? RemoteCache { get; init; }
 
     /// <summary>Window on the disk, as the user wrote it (with suffixes).</summary>
     public string? Offset { get; init; }
@@ -61,6 +65,9 @@ public sealed record MountRequest
     public bool Discard { get; init; } = true;
 
     public bool Growable { get; init; }
+
+    /// <summary>All of the disk is read into the remote cache in the background.</summary>
+    public bool Prefetch { get; init; }
 
     public bool AllowOther { get; init; }
 
@@ -132,6 +139,9 @@ public sealed record MountState
     public DateTimeOffset Started { get; init; }
 
     public string? LogFile { get; init; }
+
+    /// <summary>How far `--prefetch` is, for people; null without it.</summary>
+    public string? Prefetch { get; init; }
 
     /// <summary>Set when the image could not be flushed or closed properly.</summary>
     public string? Failure { get; init; }

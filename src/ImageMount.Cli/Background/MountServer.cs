@@ -124,9 +124,10 @@ public sealed class MountServer
             $"{_request.Image.Shown} is mounted at {place.Path}; {JitInfo.GetCompiledMethodCount()} methods "
             + $"were compiled in {JitInfo.GetCompilationTime().TotalMilliseconds:0} ms");
         graph.WarningListener = message => _log.RequestWarning(message, null);
+        PrefetchProgress? prefetch = PrefetchProgress.Start(_request.Prefetch, graph, NotePrefetch, _warnings.Add);
         _isReady = true;
         ready();
-        string? failure = await ServeAsync(mount, graph, stop.MustEnd).ConfigureAwait(false);
+        string? failure = await ServeAsync(mount, graph, stop.MustEnd, prefetch).ConfigureAwait(false);
         _request.Secrets.Dispose();
         place.Restore();
         Finish(failure);
@@ -170,7 +171,7 @@ public sealed class MountServer
     /// <summary>
     /// Until the mount is gone and the image is closed. The answer is what went wrong at the end, or null.
     /// </summary>
-    private async Task<string?> ServeAsync(FuseMount mount, Graph graph, Task mustEnd)
+    private async Task<string?> ServeAsync(FuseMount mount, Graph graph, Task mustEnd, PrefetchProgress? prefetch)
     {
         string? failure = null;
         try
@@ -190,6 +191,15 @@ public sealed class MountServer
         {
             failure = Messages.Because("the mount ended badly", e);
             _log.Error(failure, e);
+        }
+
+        try
+        {
+            await (prefetch?.DisposeAsync() ?? default).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            _log.Error("the progress of the prefetch could not be told", e);
         }
 
         try
@@ -238,6 +248,25 @@ public sealed class MountServer
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             _warnings.Add($"'imgmount umount' will not be able to wait for this mount: {e.Message}");
+        }
+    }
+
+    /// <summary>For `imgmount list`; and for whoever sits before a mount in the foreground.</summary>
+    private void NotePrefetch(string progress, bool isNews)
+    {
+        _state = _state with { Prefetch = progress };
+        try
+        {
+            _states.Write(_state);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            _log.Debug($"the progress cannot be noted: {e.Message}");
+        }
+
+        if (isNews)
+        {
+            _log.Progress($"prefetch of {_request.Image.Shown}: {progress}");
         }
     }
 

@@ -18,6 +18,7 @@ internal static class Arguments
         Locking = Choice(arguments.Locking, "locking", LockingMode.Auto),
         AllowExternal = arguments.AllowExternal,
         Spool = arguments.Spool,
+        RemoteCache = RemoteCacheArgument.Parse(arguments.RemoteCache),
         Offset = arguments.Offset,
         Size = arguments.Size,
         FatUnsupported = arguments.FatUnsupported,

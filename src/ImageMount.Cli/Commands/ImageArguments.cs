@@ -28,6 +28,11 @@ public abstract class ImageArguments : ISecretArguments
     public bool Spool { get; set; }
 
     [Option(
+        "remote-cache", MetaValue = "DIR[,size=BYTES][,unversioned=TEXT]",
+        HelpText = "Keep what is read from servers in DIR, at most BYTES (32G): for later, and while they are away.")]
+    public string? RemoteCache { get; set; }
+
+    [Option(
         "object", Separator = '\x1f', MetaValue = "secret,id=ID,file=FILE",
         HelpText = "A passphrase or key (or tls-creds-x509, tls-creds-psk) that options refer to by its id; may be given "
             + "several times.")]

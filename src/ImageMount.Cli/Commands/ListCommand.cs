@@ -31,7 +31,8 @@ internal static class ListCommand
         {
             table.Add(
                 row.Source, row.MountPoint, row.Format, row.ReadOnly ? "ro" : row.Overlay ? "overlay" : "rw",
-                row.Pid == 0 ? "?" : PlainTable.Number(row.Pid), row.State);
+                row.Pid == 0 ? "?" : PlainTable.Number(row.Pid),
+                row.Prefetch is { } prefetch && row.State == "mounted" ? $"mounted, prefetch {prefetch}" : row.State);
         }
 
         table.Write();
@@ -60,7 +61,7 @@ internal static class ListCommand
             };
             rows.Add(new Row(
                 note.Source, note.MountPoint, note.Format, note.ReadOnly, note.Overlay, note.Cache, note.Pid, state,
-                note.Started, note.Failure));
+                note.Started, note.Failure, note.Prefetch));
         }
 
         // Mounts of other users, or whose note is lost.
@@ -68,7 +69,7 @@ internal static class ListCommand
         {
             string state = MountTable.IsDeadMount(mount.MountPoint) ? "dead" : "mounted";
             rows.Add(new Row(
-                mount.Source, mount.MountPoint, "?", mount.IsReadOnly, false, null, 0, state, null, null));
+                mount.Source, mount.MountPoint, "?", mount.IsReadOnly, false, null, 0, state, null, null, null));
         }
 
         return rows;
@@ -93,6 +94,11 @@ internal static class ListCommand
                 json.WriteString("started", started);
             }
 
+            if (row.Prefetch is not null)
+            {
+                json.WriteString("prefetch", row.Prefetch);
+            }
+
             if (row.Failure is not null)
             {
                 json.WriteString("failure", row.Failure);
@@ -106,5 +112,5 @@ internal static class ListCommand
 
     private sealed record Row(
         string Source, string MountPoint, string Format, bool ReadOnly, bool Overlay, string? Cache, int Pid,
-        string State, DateTimeOffset? Started, string? Failure);
+        string State, DateTimeOffset? Started, string? Failure, string? Prefetch);
 }

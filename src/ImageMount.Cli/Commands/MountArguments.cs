@@ -34,6 +34,9 @@ public sealed class MountArguments : ImageArguments
         HelpText = "For fat:DIR: scan the folder again when the disk is opened and nobody else has it open.")]
     public bool FatRefresh { get; set; }
 
+    [Option("prefetch", HelpText = "Read all of the disk into --remote-cache in the background.")]
+    public bool Prefetch { get; set; }
+
     [Option("allow-other", HelpText = "Other users may look in; default mode 644 instead of 600.")]
     public bool AllowOther { get; set; }
 

@@ -23,7 +23,7 @@ internal static class MountCommand
     [
         "ro", "allow_other", "uid", "gid", "mode", "cache", "discard", "format", "growable", "nonempty", "snapshot",
         "offset", "size", "force_share", "locking", "allow_external", "threads", "transport", "pidfile", "log_file",
-        "debug",
+        "debug", "spool", "prefetch", "remote_cache",
     ];
 
     /// <summary>Mounts.</summary>
@@ -79,6 +79,11 @@ internal static class MountCommand
             throw new UsageException("--growable and --read-only contradict each other");
         }
 
+        if (arguments.Prefetch && image.RemoteCache is null)
+        {
+            throw new UsageException("--prefetch needs a place to put it", "Add --remote-cache DIR.");
+        }
+
         if (arguments.Threads is < 1 or > 64)
         {
             throw new UsageException($"--threads {arguments.Threads} is out of range", "It takes 1 to 64.");
@@ -92,6 +97,7 @@ internal static class MountCommand
             Cache = Arguments.Choice(arguments.Cache, "cache", CacheMode.Writeback),
             Discard = Arguments.Choice(arguments.Discard, "discard", DiscardMode.Unmap) == DiscardMode.Unmap,
             Growable = arguments.Growable,
+            Prefetch = arguments.Prefetch,
             AllowOther = arguments.AllowOther,
             NonEmpty = arguments.NonEmpty,
             Uid = arguments.Uid,
@@ -143,6 +149,7 @@ internal static class MountCommand
         "force_share" => arguments.ForceShare = true,
         "allow_external" => arguments.AllowExternal = true,
         "spool" => arguments.Spool = true,
+        "prefetch" => arguments.Prefetch = true,
         "debug" => arguments.Debug = true,
         "discard" => (arguments.Discard ??= "unmap").Length > 0,
         _ => false,
@@ -184,6 +191,9 @@ internal static class MountCommand
                 return true;
             case "transport":
                 arguments.Transport ??= value;
+                return true;
+            case "remote_cache":
+                arguments.RemoteCache ??= value;
                 return true;
             case "pidfile":
                 arguments.PidFile ??= value;

@@ -71,6 +71,13 @@ public abstract class BlockDriver
     /// </summary>
     public virtual string? Locate(object options) => null;
 
+    /// <summary>
+    /// Protocols: the name of bytes that a server has, without passwords, the same for the same bytes and another for
+    /// others (user and query belong to it); null for what is on this host. Not to be shown: queries may be secret. Known
+    /// before anything is opened, so that a <see cref="IRemoteLayer"/> can stand in for a server that is away.
+    /// </summary>
+    public virtual string? RemoteKey(object options) => null;
+
     /// <summary>Formats: what makes images; null for a format that is only read.</summary>
     public virtual ImageCreator? Creator => null;
 

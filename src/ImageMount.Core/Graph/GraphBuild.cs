@@ -118,13 +118,31 @@ internal sealed class GraphBuild(DriverRegistry registry)
         string? place = PlaceOf(driver, location);
         Frame.RefuseLoop(request.Referrer, place, null, name);
         var context = new GraphContext(this, request, null, name);
-        BlockNode node = await OpenNodeAsync(request, driver, bound, context, name, cancellationToken)
-            .ConfigureAwait(false);
+        RemoteNodes? layer = RemoteNodes.For(request, driver, bound, name, Warn);
+        BlockNode? node;
+        bool isStandIn = false;
+        try
+        {
+            node = await OpenNodeAsync(request, driver, bound, context, name, cancellationToken).ConfigureAwait(false);
+        }
+        catch (BlockException e) when (layer is not null)
+        {
+            node = layer.InsteadOf(e, request.Flags);
+            if (node is null)
+            {
+                throw;
+            }
+
+            isStandIn = true;
+        }
+
         string? identity = (node.Device as IHasIdentity)?.Identity;
         OpenedNode opened = Keep(
             new OpenedNode(node, driver, bound, null, location, place, identity) { IsExtent = request.IsExtent });
         Frame.RefuseLoop(request.Referrer, place, identity, name);
-        return opened;
+
+        // What is put over it takes its place in every way: formats are to see a protocol below them.
+        return !isStandIn && layer?.Over(node) is { } over ? Keep(opened with { Node = over, File = opened }) : opened;
     }
 
     /// <summary>Opens a format or filter: first what it stands on, then itself.</summary>

@@ -42,6 +42,11 @@ public sealed record OpenFlags
     /// <summary>Files of servers that send no parts of them are read to a temporary file first.</summary>
     public bool Spool { get; init; }
 
+    /// <summary>
+    /// What is put between servers and the images on them (a cache); null for nothing. Owned by whoever opens the graph.
+    /// </summary>
+    public IRemoteLayer? RemoteLayer { get; init; }
+
     /// <summary>Passphrases and keys that drivers may ask for; owned by whoever opens the graph.</summary>
     public Secrets.SecretStore Secrets { get; init; } = new();
 

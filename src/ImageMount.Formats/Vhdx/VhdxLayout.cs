@@ -133,25 +133,9 @@ internal static class VhdxLayout
     /// <summary>CRC-32C of a structure whose own checksum counts as zero.</summary>
     public static uint Checksum(ReadOnlySpan<byte> structure)
     {
-        uint crc = Crc(uint.MaxValue, structure[..ChecksumOffset]);
+        uint crc = Crc32C.Update(Crc32C.Start, structure[..ChecksumOffset]);
         crc = BitOperations.Crc32C(crc, 0u);
-        return ~Crc(crc, structure[(ChecksumOffset + sizeof(uint))..]);
-    }
-
-    private static uint Crc(uint crc, ReadOnlySpan<byte> bytes)
-    {
-        while (bytes.Length >= sizeof(ulong))
-        {
-            crc = BitOperations.Crc32C(crc, MemoryMarshal.Read<Le64>(bytes).Value);
-            bytes = bytes[sizeof(ulong)..];
-        }
-
-        foreach (byte b in bytes)
-        {
-            crc = BitOperations.Crc32C(crc, b);
-        }
-
-        return crc;
+        return ~Crc32C.Update(crc, structure[(ChecksumOffset + sizeof(uint))..]);
     }
 }
 

@@ -159,6 +159,6 @@ public sealed class FuseMount
         await Task.CompletedTask.ConfigureAwait(false);
         yield return ReportJson.Make(json => StatsReport.Write(
             json, _fileSystem.Statistics, Session?.Counters ?? default, Session?.Transport ?? FuseTransportKind.Threads,
-            Stopwatch.GetElapsedTime(_started), _fileSystem.OpenFiles));
+            Stopwatch.GetElapsedTime(_started), _fileSystem.OpenFiles, _graph.Nodes));
     }
 }

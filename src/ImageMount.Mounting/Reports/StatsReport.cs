@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using ImageMount.Core.Block;
 using ImageMount.Fuse;
 
 namespace ImageMount.Mounting.Reports;
@@ -10,7 +11,7 @@ public static class StatsReport
     /// <summary>Writes one object.</summary>
     public static void Write(
         Utf8JsonWriter json, DiskStatistics statistics, FuseCounters counters, FuseTransportKind transport, TimeSpan uptime,
-        int openFiles)
+        int openFiles, IReadOnlyList<BlockNode> nodes)
     {
         json.WriteStartObject();
         json.WriteNumber("pid", Environment.ProcessId);
@@ -24,7 +25,34 @@ public static class StatsReport
         }
 
         WriteFuse(json, counters, transport);
+        WriteRemoteCaches(json, nodes);
         json.WriteEndObject();
+    }
+
+    private static void WriteRemoteCaches(Utf8JsonWriter json, IReadOnlyList<BlockNode> nodes)
+    {
+        json.WriteStartArray("remote-caches");
+        foreach (BlockNode node in nodes)
+        {
+            if (node.Device is not IRemoteCache cache)
+            {
+                continue;
+            }
+
+            RemoteCacheStatus status = cache.Status;
+            json.WriteStartObject();
+            json.WriteString("node", node.Name);
+            json.WriteNumber("length", status.Length);
+            json.WriteNumber("hit-bytes", status.HitBytes);
+            json.WriteNumber("fetched-bytes", status.FetchedBytes);
+            json.WriteNumber("kept-bytes", status.KeptBytes);
+            json.WriteString("prefetch", status.Fill.ToString().ToLowerInvariant());
+            json.WriteNumber("prefetch-bytes", status.FillDone);
+            json.WriteString("trouble", status.Trouble);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
     }
 
     private static void WriteOperation(Utf8JsonWriter json, DiskOperation operation, OperationStatistics sums)

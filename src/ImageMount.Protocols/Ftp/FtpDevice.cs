@@ -4,9 +4,11 @@ using ImageMount.Protocols.Remote;
 namespace ImageMount.Protocols.Ftp;
 
 /// <summary>A file of an FTP server.</summary>
-internal sealed class FtpDevice : BlockDevice, IWaitsForPeer
+internal sealed class FtpDevice : BlockDevice, IWaitsForPeer, IRemoteFile
 {
     private readonly FtpFile _file;
+    private readonly string _user;
+    private bool _hasRange;
     private readonly RemoteLink<FtpSession> _link;
     private readonly Resender<FtpSession> _resender;
     private readonly RangeReader _reader;
@@ -15,6 +17,7 @@ internal sealed class FtpDevice : BlockDevice, IWaitsForPeer
     public FtpDevice(FtpTarget target, LinkPolicy policy, FtpOptions options)
     {
         _file = new FtpFile(target.Shown);
+        _user = target.Login.User;
         _link = new RemoteLink<FtpSession>(
             target.Peer, policy, token => FtpSession.ConnectAsync(target, _file, policy, options.Connections, token),
             (_, _) => Task.CompletedTask);
@@ -34,7 +37,24 @@ internal sealed class FtpDevice : BlockDevice, IWaitsForPeer
 
     /// <summary>Connects for the first time.</summary>
     public async Task OpenAsync(CancellationToken cancellationToken) =>
-        await _link.OpenAsync(cancellationToken).ConfigureAwait(false);
+        _hasRange = (await _link.OpenAsync(cancellationToken).ConfigureAwait(false)).HasRange;
+
+    /// <inheritdoc/>
+    public RemoteVersion? Version => _file.VersionFor(_user);
+
+    /// <inheritdoc/>
+    /// <remarks>A transfer goes on for long; the file is looked at only before it.</remarks>
+    public bool ChecksEveryRead => false;
+
+    /// <inheritdoc/>
+    public bool PrefersOrder => !_hasRange;
+
+    /// <inheritdoc/>
+    public async ValueTask<bool> IsUnchangedAsync(CancellationToken cancellationToken)
+    {
+        LinkLease<FtpSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
+        return await lease.Session.IsUnchangedAsync(cancellationToken).ConfigureAwait(false);
+    }
 
     /// <inheritdoc/>
     public override ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) =>

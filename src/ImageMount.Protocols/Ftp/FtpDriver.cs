@@ -27,6 +27,15 @@ public abstract class FtpDriverBase : BlockDriver<FtpOptions>
     public override string? Locate(object options) => FtpTarget.Parse(((FtpOptions)options).Url, Name).Shown;
 
     /// <inheritdoc/>
+    public override string? RemoteKey(object options)
+    {
+        // Paths start where a login leads, so the user belongs to the name.
+        var ftp = (FtpOptions)options;
+        RemoteUri parts = FtpTarget.Parse(ftp.Url, Name);
+        return $"{ftp.Username ?? parts.User}\n{parts.Shown}";
+    }
+
+    /// <inheritdoc/>
     protected override async ValueTask<BlockDevice> OpenAsync(
         OpenContext context, FtpOptions options, CancellationToken cancellationToken)
     {

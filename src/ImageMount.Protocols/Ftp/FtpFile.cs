@@ -12,6 +12,18 @@ internal sealed class FtpFile(string shown)
     /// <summary>Bytes; -1 before the first look.</summary>
     public long Length { get; private set; } = -1;
 
+    /// <summary>
+    /// What tells its states apart: the time that MDTM gives (RFC 3659, section 2.3), and who logged in, because the same
+    /// path may lead another user elsewhere. Null where the server gives none.
+    /// </summary>
+    public RemoteVersion? VersionFor(string user)
+    {
+        string? digits = _modified is { Length: >= 14 } ? _modified[..14] : null;
+        return DateTimeOffset.TryParseExact(
+            digits, "yyyyMMddHHmmss", CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out DateTimeOffset time)
+            ? new RemoteVersion($"modified {_modified} (of user {user})", IsStrong: false, time) : null;
+    }
+
     /// <summary>Takes what the server says of the file now; throws when that is another state.</summary>
     public void Accept(long length, string? modified)
     {
@@ -35,6 +47,9 @@ internal sealed class FtpFile(string shown)
         _change ??= Change(why);
         return Change(why);
     }
+
+    /// <summary>True once another state was seen.</summary>
+    public bool HasChanged => _change is not null;
 
     /// <summary>Throws when the file is another by now.</summary>
     public void ThrowIfChanged()

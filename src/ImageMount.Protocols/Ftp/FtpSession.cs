@@ -9,6 +9,9 @@ namespace ImageMount.Protocols.Ftp;
 /// </summary>
 internal sealed class FtpSession : IRemoteSession
 {
+    /// <summary>Of a channel that only looks; no other has it.</summary>
+    private const int LookingLane = 1000;
+
     private readonly FtpTarget _target;
     private readonly FtpFile _file;
     private readonly LinkPolicy _policy;
@@ -67,6 +70,34 @@ internal sealed class FtpSession : IRemoteSession
                 _ when NetworkErrors.IsNetwork(e) => NetworkErrors.Broken(e, target.Peer),
                 _ => e,
             };
+        }
+    }
+
+    /// <summary>Looks at the file anew, on a connection of its own: the others may be in the middle of transfers.</summary>
+    /// <exception cref="BlockException">The server does not tell.</exception>
+    public async Task<bool> IsUnchangedAsync(CancellationToken cancellationToken)
+    {
+        Interlocked.Increment(ref _outstanding);
+        using var limit = new ProgressLimit(_policy.Timeout, cancellationToken, _abort.Token);
+        try
+        {
+            FtpChannel channel = await FtpChannel.ConnectAsync(_target, _file, LookingLane, _policy.Clock, limit)
+                .ConfigureAwait(false);
+            await channel.DisposeAsync().ConfigureAwait(false);
+            return true;
+        }
+        catch (BlockException) when (_file.HasChanged)
+        {
+            return false;
+        }
+        catch (Exception e) when (e is LossException or OperationCanceledException || NetworkErrors.IsNetwork(e))
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            throw (e as LossException)?.Reason ?? Silent();
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _outstanding);
         }
     }
 

@@ -5,7 +5,7 @@ using ImageMount.Protocols.Remote;
 namespace ImageMount.Protocols.Http;
 
 /// <summary>A file of a web server, read in parts.</summary>
-internal sealed class HttpDevice : BlockDevice, IWaitsForPeer
+internal sealed class HttpDevice : BlockDevice, IWaitsForPeer, IRemoteFile
 {
     private const int SpoolChunk = 1 << 20;
 
@@ -32,6 +32,20 @@ internal sealed class HttpDevice : BlockDevice, IWaitsForPeer
 
     /// <inheritdoc/>
     public override long Length => Math.Max(0, _file.Version!.Length);
+
+    /// <inheritdoc/>
+    public RemoteVersion? Version => _file.Version!.ToRemoteVersion();
+
+    /// <inheritdoc/>
+    /// <remarks>
+    /// Every part is asked for with a condition, and its header compared. Not so where the server takes no conditions: then
+    /// nobody knows whether an answer without a tag and a date belongs to the version.
+    /// </remarks>
+    public bool ChecksEveryRead => _file.UsesIfRange;
+
+    /// <inheritdoc/>
+    public ValueTask<bool> IsUnchangedAsync(CancellationToken cancellationToken) =>
+        new(_file.UsesIfRange && !_file.HasChanged);
 
     /// <summary>Connects for the first time; true when parts of the file can be read.</summary>
     public async Task<bool> OpenAsync(CancellationToken cancellationToken) =>

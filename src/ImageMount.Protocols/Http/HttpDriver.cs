@@ -27,6 +27,14 @@ public abstract class HttpDriverBase : BlockDriver<HttpOptions>
     public override string? Locate(object options) => HttpPlace.Parse(((HttpOptions)options).Url, Name).Place.Shown;
 
     /// <inheritdoc/>
+    public override string? RemoteKey(object options)
+    {
+        var http = (HttpOptions)options;
+        (HttpPlace place, RemoteUri parts) = HttpPlace.Parse(http.Url, Name);
+        return $"{http.Username ?? parts.User}\n{place.Uri.AbsoluteUri}";
+    }
+
+    /// <inheritdoc/>
     protected override async ValueTask<BlockDevice> OpenAsync(
         OpenContext context, HttpOptions options, CancellationToken cancellationToken)
     {

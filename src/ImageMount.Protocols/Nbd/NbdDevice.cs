@@ -11,7 +11,7 @@ namespace ImageMount.Protocols.Nbd;
 /// A disk behind an NBD server. Requests go through the link, which may be making the connection again; what the server
 /// acknowledged and has not flushed is kept in the log until it has.
 /// </summary>
-internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPrefetch
+internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPrefetch, IRemoteFile
 {
     /// <summary>Zeroing that may take long is done in steps, each of which counts as progress.</summary>
     private const long SlowStep = 16 << 20;
@@ -70,6 +70,16 @@ internal sealed class NbdDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IPre
 
     /// <inheritdoc/>
     public string Identity => NbdUri.Format(_options);
+
+    /// <inheritdoc/>
+    /// <remarks>The protocol has nothing of that kind: an export may be another one after every connection.</remarks>
+    public RemoteVersion? Version => null;
+
+    /// <inheritdoc/>
+    public bool ChecksEveryRead => true;
+
+    /// <inheritdoc/>
+    public ValueTask<bool> IsUnchangedAsync(CancellationToken cancellationToken) => new(true);
 
     /// <summary>Connects.</summary>
     public static async Task<NbdDevice> OpenAsync(

@@ -29,6 +29,9 @@ public sealed class NbdDriver : BlockDriver<NbdOptions>
     public override string? Locate(object options) => NbdUri.Format((NbdOptions)options);
 
     /// <inheritdoc/>
+    public override string? RemoteKey(object options) => NbdUri.Format((NbdOptions)options);
+
+    /// <inheritdoc/>
     protected override async ValueTask<BlockDevice> OpenAsync(
         OpenContext context, NbdOptions options, CancellationToken cancellationToken)
     {

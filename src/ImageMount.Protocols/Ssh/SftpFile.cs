@@ -121,6 +121,15 @@ internal sealed class SftpFile : IRemoteConnection
         return replies.FirstOrDefault(reply => !reply.IsOk, replies[0]);
     }
 
+    /// <summary>Attributes by now; null when the connection has ended.</summary>
+    public async ValueTask<SftpAttributes?> LookAsync(CancellationToken cancellationToken)
+    {
+        SftpReply reply = await Connection.RequestAsync(
+            new SftpRequest(SftpPackets.About(SftpType.FStat, _handle), SftpType.Attrs), cancellationToken)
+            .ConfigureAwait(false);
+        return reply.IsOk ? new SftpReader(reply.Body).Attributes() : null;
+    }
+
     /// <summary>Makes durable what was acknowledged before.</summary>
     public ValueTask<SftpReply> FlushAsync() =>
         Connection.RequestAsync(SftpPackets.Extended(SftpLayout.Fsync, _handle), SftpType.Status);

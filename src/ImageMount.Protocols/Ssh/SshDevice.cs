@@ -14,7 +14,7 @@ namespace ImageMount.Protocols.Ssh;
 /// being set are remembered; a server that comes back with either gets the present one again. Any other size means that
 /// somebody else has changed the file, and it is not used any more.
 /// </remarks>
-internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
+internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer, IRemoteFile
 {
     /// <summary>Writes are replayed this many at a time.</summary>
     private const int ReplayDepth = 16;
@@ -28,6 +28,7 @@ internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
     private readonly SemaphoreSlim _oneResize = new(1, 1);
     private readonly bool _writable;
     private readonly bool _hasFsync;
+    private readonly SftpAttributes _attributes;
     private long _length;
     private long _durableLength;
     private long _wantedLength;
@@ -43,6 +44,7 @@ internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
         _sender = new RequestSender<SshSession, SftpReply>(link, log, (at, count) => _reader!.Invalidate(at, count));
         _writable = flags.Writable;
         _hasFsync = file.Connection.HasFsync;
+        _attributes = file.Attributes;
         _length = _durableLength = _wantedLength = file.Size;
         int split = 1 << System.Numerics.BitOperations.Log2((uint)file.Connection.MaxRead);
         Limits = BlockLimits.Default with { OptimalTransfer = split };
@@ -62,6 +64,27 @@ internal sealed class SshDevice : BlockDevice, IHasIdentity, IWaitsForPeer
 
     /// <inheritdoc/>
     public string Identity => SshUri.Format(_options);
+
+    /// <inheritdoc/>
+    public RemoteVersion? Version => _attributes.Modified is { } seconds && seconds != 0
+        ? new RemoteVersion(
+            $"modified {DateTimeOffset.FromUnixTimeSeconds(seconds):u}", IsStrong: false,
+            DateTimeOffset.FromUnixTimeSeconds(seconds))
+        : null;
+
+    /// <inheritdoc/>
+    public bool ChecksEveryRead => false;
+
+    /// <inheritdoc/>
+    public async ValueTask<bool> IsUnchangedAsync(CancellationToken cancellationToken)
+    {
+        LinkLease<SshSession> lease = await _link.GetAsync(cancellationToken).ConfigureAwait(false);
+        SftpAttributes? now = await lease.Session.Main.LookAsync(cancellationToken).ConfigureAwait(false);
+        cancellationToken.ThrowIfCancellationRequested();
+        return now is null
+            ? throw new BlockException(BlockErrorKind.IoError, "the connection ended before the file could be looked at")
+            : (now.Value.Size, now.Value.Modified) == (_attributes.Size, _attributes.Modified);
+    }
 
     /// <summary>Connects and opens the file.</summary>
     public static async Task<SshDevice> OpenAsync(

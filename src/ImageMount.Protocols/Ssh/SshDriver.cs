@@ -29,6 +29,9 @@ public sealed class SshDriver : BlockDriver<SshOptions>
     public override string? Locate(object options) => SshUri.Format((SshOptions)options);
 
     /// <inheritdoc/>
+    public override string? RemoteKey(object options) => SshUri.Format((SshOptions)options);
+
+    /// <inheritdoc/>
     public override async ValueTask<bool> CreateFileAsync(object options, CancellationToken cancellationToken)
     {
         bool isMade = false;

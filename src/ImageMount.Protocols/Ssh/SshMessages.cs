@@ -71,6 +71,10 @@ internal static class SshMessages
             : new BlockException(BlockErrorKind.IoError, $"{peer}: ssh says '{lines[^1]}'") { Hint = reason.Hint };
 
         BlockException Make(BlockErrorKind kind, string why, string? hint) =>
-            new(kind, $"cannot connect to {peer}: {why}") { Found = $"'{lines[^1]}'", Hint = hint };
+            new(kind, $"cannot connect to {peer}: {why}", InnerOf(kind)) { Found = $"'{lines[^1]}'", Hint = hint };
+
+        // What the name server says is a failure of the network, as with other protocols.
+        static Exception? InnerOf(BlockErrorKind kind) => kind == BlockErrorKind.NotFound
+            ? new System.Net.Sockets.SocketException((int)System.Net.Sockets.SocketError.HostNotFound) : null;
     }
 }
