@@ -64,6 +64,10 @@ public static unsafe partial class GfapiLibrary
     [LibraryImport(FileName, SetLastError = true)]
     internal static partial int glfs_init(nint fs);
 
+    /// <summary>Bytes of the volume's description; negative when there is less room than that.</summary>
+    [LibraryImport(FileName, SetLastError = true)]
+    internal static partial nint glfs_get_volfile(nint fs, [Out] byte[] buffer, nuint length);
+
     [LibraryImport(FileName, SetLastError = true)]
     internal static partial int glfs_fini(nint fs);
 

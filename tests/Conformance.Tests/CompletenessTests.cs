@@ -13,10 +13,15 @@ public sealed class CompletenessTests
         [
             .. Assembly.GetExecutingAssembly().GetTypes()
                 .Where(type => type.IsSubclassOf(typeof(ConformanceBase)) && !type.IsAbstract)
-                .Select(type => ((ConformanceBase)Activator.CreateInstance(type)!).Driver)
+                .Select(type => Make(type).Driver)
                 .Distinct()
                 .Order(),
         ];
         Assert.Equal(TestGraph.Registry.Drivers.Select(driver => driver.Name).Order(), tested);
     }
+
+    /// <summary>A class that shares a server among its tests takes that as an argument; its name is there without.</summary>
+    private static ConformanceBase Make(Type type) => (ConformanceBase)(type.GetConstructor(Type.EmptyTypes) is null
+        ? System.Runtime.CompilerServices.RuntimeHelpers.GetUninitializedObject(type)
+        : Activator.CreateInstance(type)!);
 }
