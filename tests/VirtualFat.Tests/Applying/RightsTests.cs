@@ -1,4 +1,5 @@
 using ImageMount.VirtualFat.Applying;
+using ImageMount.VirtualFat.Volume;
 
 namespace ImageMount.VirtualFat.Tests.Applying;
 
@@ -112,30 +113,34 @@ public sealed class RightsTests
         Assert.Equal("one", File.ReadAllText(Path.Join(folder.Folder, "uno.txt")));
     }
 
+    /// <summary>mtools cannot say such a name, so the entries are written here.</summary>
     [SkippableFact]
     public void A_name_that_is_too_long_for_the_host_is_shortened_and_goes_on_being_the_file()
     {
         using var folder = new WrittenFolder(ApplyTests.Fill);
-        string name = string.Concat(Enumerable.Repeat("大", 120));
-        string other = string.Concat(Enumerable.Repeat("小", 110));
-        ConflictTests.Replace(folder, name, 900);
-        folder.Edit(image => Mtools.On(image, "mmd", "::" + other));
+        ConflictTests.Replace(folder, "MADE.TXT", 900);
+        byte[] before = folder.ReadDisk();
+        var volume = new EditedVolume(before, new Random(1));
+        volume.GiveLongName("MADE.TXT", string.Concat(Enumerable.Repeat("大", 200)) + ".txt");
+        folder.Write(before, volume.Bytes);
         ApplyReport report = folder.Apply();
-        Assert.Equal(2, report.Notes.Count(note => note.Contains("bytes on the host", StringComparison.Ordinal)));
+        Assert.Contains("604 bytes on the host", Assert.Single(report.Notes), StringComparison.Ordinal);
         string file = Directory.GetFiles(folder.Folder, "大*").Single();
-        Assert.EndsWith(" (imgmount conflict 1)", file, StringComparison.Ordinal);
-        Assert.Equal(900, new FileInfo(file).Length);
-        Assert.Single(Directory.GetDirectories(folder.Folder, "小*"));
+        Assert.EndsWith("大 (imgmount conflict 1).txt", file, StringComparison.Ordinal);
+        Assert.Equal(ApplyTests.TestBytes(900, 9), File.ReadAllBytes(file));
 
-        // Where mtools cannot say a name that long, a pattern can.
-        ConflictTests.Replace(folder, name, 50);
+        byte[] after = (byte[])volume.Bytes.Clone();
+        VolumeTree tree = new MemoryDisk(after).ReadVolume().Tree!;
+        after[tree.Geometry.OffsetOf(tree.Nodes.Single(node => node.Name.StartsWith('大')).FirstCluster)] ^= 1;
+        folder.Write(volume.Bytes, after);
         Assert.Empty(folder.Apply().Notes);
-        Assert.Equal(50, new FileInfo(file).Length);
-        folder.Edit(image => Mtools.On(image, "mren", "::大*", "::SHORT"));
-        folder.Edit(image => Mtools.On(image, "mdeltree", "::小*"));
+        byte[] content = ApplyTests.TestBytes(900, 9);
+        content[0] ^= 1;
+        Assert.Equal(content, File.ReadAllBytes(file));
+        Assert.Equal(file, Directory.GetFiles(folder.Folder, "大*").Single());
+        folder.Edit(image => Mtools.On(image, "mdel", "::MADE.TXT"));
         folder.Apply();
-        Assert.Equal(50, new FileInfo(Path.Join(folder.Folder, "SHORT")).Length);
-        Assert.Empty(Directory.GetDirectories(folder.Folder, "小*"));
+        Assert.Empty(Directory.GetFiles(folder.Folder, "大*"));
     }
 
     private static IDisposable Immutable(string path)

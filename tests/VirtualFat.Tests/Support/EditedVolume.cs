@@ -75,6 +75,45 @@ internal sealed class EditedVolume(byte[] disk, Random random)
         }
     }
 
+    /// <summary>A file in the root folder of FAT12 or FAT16 that has only a short name gets a long one.</summary>
+    public void GiveLongName(string shortName, string name)
+    {
+        VolumeTree tree = new MemoryDisk(Bytes).ReadVolume().Tree!;
+        int old = Find(tree.Nodes.Single(node => node.Name == shortName));
+        byte[] entry = Bytes[old..(old + EntrySize)];
+        Bytes[old] = 0xe5;
+        int at = (int)tree.Geometry.RootOffset;
+        while (Bytes[at] != 0)
+        {
+            at += EntrySize;
+        }
+
+        byte sum = 0;
+        foreach (byte b in entry.AsSpan(0, 11))
+        {
+            sum = (byte)(((sum & 1) << 7) + (sum >> 1) + b);
+        }
+
+        int parts = (name.Length + 12) / 13;
+        string padded = (name.Length % 13 == 0 ? name : name + "\0").PadRight(parts * 13, '\uffff');
+        for (int part = parts; part > 0; part--, at += EntrySize)
+        {
+            Span<byte> slot = Bytes.AsSpan(at, EntrySize);
+            slot.Clear();
+            slot[0] = (byte)(part | (part == parts ? 0x40 : 0));
+            slot[11] = 0x0f;
+            slot[13] = sum;
+            int[] places = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30];
+            for (int i = 0; i < places.Length; i++)
+            {
+                BinaryPrimitives.WriteUInt16LittleEndian(slot[places[i]..], padded[(part - 1) * 13 + i]);
+            }
+        }
+
+        entry[12] = 0;
+        entry.CopyTo(Bytes, at);
+    }
+
     private static IEnumerable<uint> Clusters(VolumeNode node) =>
         node.Runs.SelectMany(run => Enumerable.Range((int)run.First, (int)run.Count).Select(cluster => (uint)cluster));
 
