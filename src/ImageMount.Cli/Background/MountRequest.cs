@@ -1,6 +1,7 @@
 using ImageMount.Core.Graph;
 using ImageMount.Core.Secrets;
 using ImageMount.Filters.RemoteCache;
+using ImageMount.Fuse;
 using ImageMount.Mounting;
 
 namespace ImageMount.Cli.Background;
@@ -78,7 +79,7 @@ public sealed record MountRequest
 
     public uint? Mode { get; init; }
 
-    public bool ThreadsOnly { get; init; }
+    public FuseTransportKind Transport { get; init; }
 
     public int Threads { get; init; }
 
