@@ -91,10 +91,10 @@ public sealed class SshTests
 
         // It goes on in the middle of a read that waits for it.
         server.Continue();
-        mount = box.Mount(Source(server, box["disk.raw"], "\"timeout\":2,"), "--read-only");
+        mount = box.Mount(Source(server, box["disk.raw"], "\"timeout\":1,"), "--read-only");
         server.Stop();
         reading = Task.Run(() => File.ReadAllBytes(mount.Disk));
-        Assert.False(reading.Wait(TimeSpan.FromSeconds(3)), "read from a server that is stopped");
+        Assert.False(reading.Wait(TimeSpan.FromSeconds(2)), "read from a server that is stopped");
         server.Continue();
         Assert.True(reading.Wait(TimeSpan.FromSeconds(60)), "not read after the server went on");
         DiskContent.AssertEqual(content, reading.Result, "after a stall");
