@@ -3,6 +3,7 @@ using ImageMount.Fuse.Abi;
 using ImageMount.Fuse.Mount;
 using ImageMount.Fuse.Protocol;
 using ImageMount.Fuse.Transport;
+using ImageMount.Fuse.Transport.Uring;
 using ImageMount.Interop;
 using Microsoft.Win32.SafeHandles;
 
@@ -24,10 +25,10 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
     private FuseSession(MountPoint point, FuseFileSystem fileSystem, FuseSessionOptions options, SafeFileHandle device)
     {
         MountPoint = point.Path;
-        _options = options;
         _device = device;
         int request = RequestBytes(options);
-        _transport = new ThreadTransport(device, options, BufferBytes(request));
+        _transport = MakeTransport(ref options, BufferBytes(request));
+        _options = options;
         _server = new FuseServer(fileSystem, options, this, request, () => _transport.Requests);
     }
 
@@ -41,6 +42,12 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
     /// <inheritdoc/>
     public FuseConnectionInfo Info =>
         _server.Info ?? throw new InvalidOperationException("INIT has not been negotiated yet.");
+
+    /// <summary>How requests travel: <see cref="FuseTransportKind.Threads"/> or <see cref="FuseTransportKind.Uring"/>.
+    /// </summary>
+    public FuseTransportKind Transport => _transport is UringTransport { IsActive: true }
+        ? FuseTransportKind.Uring
+        : FuseTransportKind.Threads;
 
     /// <summary>Counts, as of now.</summary>
     public FuseCounters Counters => _server.Counters();
@@ -63,8 +70,24 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
         CancellationToken cancellationToken)
     {
         Mount.MountPoint point = Mount.MountPoint.Check(mountPoint, options.AllowNonEmpty);
+        if (options.Transport == FuseTransportKind.Uring && !UringTransport.IsOffered())
+        {
+            throw new FuseMountException(
+                FuseMountFailure.Negotiation, point.Path,
+                $"This kernel does not offer FUSE over io_uring. Root can turn it on: echo Y > {UringTransport.Parameter}");
+        }
         SafeFileHandle device = FuseMounter.Mount(point, options, RequestBytes(options), forceHelper);
-        var session = new FuseSession(point, fileSystem, options, device);
+        FuseSession session;
+        try
+        {
+            session = new FuseSession(point, fileSystem, options, device);
+        }
+        catch
+        {
+            FuseUnmount.Unmount(point.Path, lazy: true);
+            device.Dispose();
+            throw;
+        }
         session._transport.Start(session._server);
         session._ended = session.RunAsync();
         try
@@ -198,6 +221,31 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
         }
     }
 
+    // What is asked for in INIT follows from what could be set up.
+    private IFuseTransport MakeTransport(ref FuseSessionOptions options, int payload)
+    {
+        if (options.Transport == FuseTransportKind.Auto)
+        {
+            options = options with
+            {
+                Transport = UringTransport.IsOffered() ? FuseTransportKind.Uring : FuseTransportKind.Threads,
+            };
+            if (options.Transport == FuseTransportKind.Uring
+                && UringTransport.TryCreate(_device, options, payload, out _) is { } rings)
+            {
+                return rings;
+            }
+            options = options with { Transport = FuseTransportKind.Threads };
+        }
+        else if (options.Transport == FuseTransportKind.Uring)
+        {
+            return UringTransport.TryCreate(_device, options, payload, out int errno) ?? throw new FuseMountException(
+                FuseMountFailure.Negotiation, MountPoint,
+                $"FUSE over io_uring is not possible here: io_uring_setup: {Errno.Format(errno)}.");
+        }
+        return new ThreadTransport(_device, options, payload);
+    }
+
     private async Task InitializeAsync(CancellationToken cancellationToken)
     {
         // Whichever comes first: INIT agreed on, or the connection gone.
@@ -250,6 +298,10 @@ public sealed class FuseSession : IFuseConnection, IAsyncDisposable
         {
             // The kernel still has the mount, and nobody to serve it.
             _options.Warning?.Invoke($"Serving {MountPoint} failed; it is detached.", e);
+            if (Transport == FuseTransportKind.Uring)
+            {
+                Abort(); // a ring without its thread answers nobody, not even the DESTROY of the unmount below
+            }
             DetachQuietly();
             throw;
         }

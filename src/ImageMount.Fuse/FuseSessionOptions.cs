@@ -8,6 +8,10 @@ public enum FuseTransportKind
 
     /// <summary>Worker threads, each blocking on its own clone of /dev/fuse.</summary>
     Threads,
+
+    /// <summary>FUSE over io_uring (Linux 6.14, and only where /sys/module/fuse/parameters/enable_uring is Y). An error
+    /// where it is not offered.</summary>
+    Uring,
 }
 
 /// <summary>Everything a mount can be told. Defaults are right for a disk image that nobody else writes.</summary>

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Text.Json;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Secrets;
+using ImageMount.Fuse;
 using ImageMount.Mounting;
 
 namespace ImageMount.Cli.Background;
@@ -116,7 +117,7 @@ internal static class CliJson
         json.WriteNumber("uid", (long?)request.Uid ?? -1);
         json.WriteNumber("gid", (long?)request.Gid ?? -1);
         json.WriteNumber("mode", (long?)request.Mode ?? -1);
-        json.WriteBoolean("threads-only", request.ThreadsOnly);
+        json.WriteString("transport", request.Transport.ToString());
         json.WriteNumber("threads", request.Threads);
         json.WriteString("pidfile", request.PidFile);
         json.WriteString("log-file", request.LogFile);
@@ -155,7 +156,7 @@ internal static class CliJson
             Uid = Optional(root.GetProperty("uid").GetInt64()),
             Gid = Optional(root.GetProperty("gid").GetInt64()),
             Mode = Optional(root.GetProperty("mode").GetInt64()),
-            ThreadsOnly = root.GetProperty("threads-only").GetBoolean(),
+            Transport = Enum.Parse<FuseTransportKind>(root.GetProperty("transport").GetString()!),
             Threads = root.GetProperty("threads").GetInt32(),
             PidFile = root.GetProperty("pidfile").GetString(),
             LogFile = root.GetProperty("log-file").GetString(),

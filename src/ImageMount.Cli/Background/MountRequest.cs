@@ -1,5 +1,6 @@
 using ImageMount.Core.Graph;
 using ImageMount.Core.Secrets;
+using ImageMount.Fuse;
 using ImageMount.Mounting;
 
 namespace ImageMount.Cli.Background;
@@ -71,7 +72,7 @@ public sealed record MountRequest
 
     public uint? Mode { get; init; }
 
-    public bool ThreadsOnly { get; init; }
+    public FuseTransportKind Transport { get; init; }
 
     public int Threads { get; init; }
 

@@ -162,7 +162,7 @@ public sealed class MountServer
         Time = graph.Location is { } path && File.Exists(path)
             ? File.GetLastWriteTimeUtc(path)
             : DateTimeOffset.UtcNow,
-        Transport = _request.ThreadsOnly ? FuseTransportKind.Threads : FuseTransportKind.Auto,
+        Transport = _request.Transport,
         Workers = _request.Threads,
         Warning = _log.RequestWarning,
     };

@@ -64,7 +64,7 @@ public sealed class MountArguments : ImageArguments
         "log-file", MetaValue = "FILE", HelpText = "Log there (default: a file in the state directory, when needed).")]
     public string? LogFile { get; set; }
 
-    [Option("transport", MetaValue = "auto|threads", HelpText = "How requests travel between kernel and imgmount.")]
+    [Option("transport", MetaValue = "auto|threads|uring", HelpText = "How requests travel between kernel and imgmount.")]
     public string? Transport { get; set; }
 
     [Option("threads", MetaValue = "N", HelpText = "Worker threads (default: by the number of processors).")]

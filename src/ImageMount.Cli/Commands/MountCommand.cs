@@ -97,8 +97,7 @@ internal static class MountCommand
             Uid = arguments.Uid,
             Gid = arguments.Gid,
             Mode = Arguments.Mode(arguments.Mode),
-            ThreadsOnly = Arguments.Choice(arguments.Transport, "transport", FuseTransportKind.Auto)
-                == FuseTransportKind.Threads,
+            Transport = Arguments.Choice(arguments.Transport, "transport", FuseTransportKind.Auto),
             Threads = arguments.Threads ?? 0,
             PidFile = arguments.PidFile is null ? null : Path.GetFullPath(arguments.PidFile),
             LogFile = arguments.LogFile is null ? null : Path.GetFullPath(arguments.LogFile),

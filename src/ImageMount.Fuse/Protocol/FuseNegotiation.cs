@@ -158,6 +158,10 @@ internal readonly record struct FuseNegotiation
         {
             wanted |= FuseConstants.FUSE_PASSTHROUGH;
         }
+        if (options.Transport == FuseTransportKind.Uring)
+        {
+            wanted |= FuseConstants.FUSE_OVER_IO_URING;
+        }
         return wanted;
     }
 

@@ -157,7 +157,7 @@ public sealed class FuseMount
     {
         await Task.CompletedTask.ConfigureAwait(false);
         yield return ReportJson.Make(json => StatsReport.Write(
-            json, _fileSystem.Statistics, Session?.Counters ?? default, Stopwatch.GetElapsedTime(_started),
-            _fileSystem.OpenFiles));
+            json, _fileSystem.Statistics, Session?.Counters ?? default, Session?.Transport ?? FuseTransportKind.Threads,
+            Stopwatch.GetElapsedTime(_started), _fileSystem.OpenFiles));
     }
 }

@@ -9,7 +9,8 @@ public static class StatsReport
 {
     /// <summary>Writes one object.</summary>
     public static void Write(
-        Utf8JsonWriter json, DiskStatistics statistics, FuseCounters counters, TimeSpan uptime, int openFiles)
+        Utf8JsonWriter json, DiskStatistics statistics, FuseCounters counters, FuseTransportKind transport, TimeSpan uptime,
+        int openFiles)
     {
         json.WriteStartObject();
         json.WriteNumber("pid", Environment.ProcessId);
@@ -22,7 +23,7 @@ public static class StatsReport
             WriteOperation(json, operation, statistics.Read(operation));
         }
 
-        WriteFuse(json, counters);
+        WriteFuse(json, counters, transport);
         json.WriteEndObject();
     }
 
@@ -50,9 +51,10 @@ public static class StatsReport
         json.WriteEndObject();
     }
 
-    private static void WriteFuse(Utf8JsonWriter json, FuseCounters counters)
+    private static void WriteFuse(Utf8JsonWriter json, FuseCounters counters, FuseTransportKind transport)
     {
         json.WriteStartObject("fuse");
+        json.WriteString("transport", transport == FuseTransportKind.Uring ? "uring" : "threads");
         json.WriteNumber("requests", counters.Requests);
         json.WriteNumber("errors", counters.Errors);
         json.WriteNumber("suspended", counters.Suspended);

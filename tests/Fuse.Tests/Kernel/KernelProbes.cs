@@ -114,3 +114,28 @@ internal sealed class Yielding : MemoryFileSystem
         return await base.ReadAsync(context, inode, handle, offset, destination, cancellationToken);
     }
 }
+
+internal sealed class SleepyReads : MemoryFileSystem
+{
+    private int _now;
+    private int _most;
+
+    /// <summary>The most operations that ran at the same time.</summary>
+    public int MostAtOnce => Volatile.Read(ref _most);
+
+    public override ValueTask<int> ReadAsync(
+        FuseRequestContext context, ulong inode, ulong handle, long offset, Memory<byte> destination,
+        CancellationToken cancellationToken)
+    {
+        int now = Interlocked.Increment(ref _now);
+        for (int most = _most; now > most && Interlocked.CompareExchange(ref _most, now, most) != most; most = _most)
+        {
+        }
+
+        using var never = new ManualResetEventSlim();
+        never.Wait(TimeSpan.FromMilliseconds(5), CancellationToken.None); // a disk
+        BitConverter.TryWriteBytes(destination.Span, offset);
+        Interlocked.Decrement(ref _now);
+        return new(destination.Length);
+    }
+}

@@ -4,8 +4,20 @@ using Microsoft.Win32.SafeHandles;
 
 namespace ImageMount.Fuse.Tests.Kernel;
 
-/// <summary>Against the kernel: what programs see of a mount.</summary>
-public sealed class KernelTests
+/// <summary>Requests travel through /dev/fuse.</summary>
+public sealed class ThreadKernelTests() : KernelTests(FuseTransportKind.Threads);
+
+/// <summary>Requests travel over io_uring.</summary>
+public sealed class UringKernelTests : KernelTests, IClassFixture<UringSwitch>
+{
+    public UringKernelTests(UringSwitch uring)
+        : base(uring.IsOn ? FuseTransportKind.Uring : FuseTransportKind.Auto)
+    {
+    }
+}
+
+/// <summary>Against the kernel: what programs see of a mount, whatever way requests travel.</summary>
+public abstract class KernelTests(FuseTransportKind transport)
 {
     [SkippableFact]
     public async Task Directory_mode_lists_reads_and_ends_orderly()
@@ -13,7 +25,7 @@ public sealed class KernelTests
         var fileSystem = new MemoryFileSystem();
         fileSystem.Add("disk.raw").Write(0, "hello"u8);
         fileSystem.Add("ünïcode").Write(0, "x"u8);
-        await using KernelMount mount = await KernelMount.CreateAsync(
+        await using KernelMount mount = await MountAsync(
             fileSystem, new FuseSessionOptions { FsName = "/img/a, b\\c.vmdk" });
 
         Assert.Equal(["disk.raw", "ünïcode"], Directory.GetFiles(mount.Path).Select(Path.GetFileName).Order());
@@ -37,7 +49,7 @@ public sealed class KernelTests
     {
         var fileSystem = new MemoryFileSystem(rootIsFile: true);
         fileSystem.Root.Write(0, "the disk"u8);
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem, onFile: true);
+        await using KernelMount mount = await MountAsync(fileSystem, onFile: true);
         Assert.Equal("the disk", await File.ReadAllTextAsync(mount.Path));
         await File.WriteAllTextAsync(mount.Path, "written");
         Assert.Equal("written", await File.ReadAllTextAsync(mount.Path));
@@ -54,7 +66,7 @@ public sealed class KernelTests
         const int Seed = 4711;
         var fileSystem = new MemoryFileSystem { OpenFlags = flags };
         MemoryFile file = fileSystem.Add("disk.raw", size: 8 << 20);
-        await using KernelMount mount = await KernelMount.CreateAsync(
+        await using KernelMount mount = await MountAsync(
             fileSystem, new FuseSessionOptions { WritebackCache = writeback });
         var expected = new byte[8 << 20];
         var random = new Random(Seed);
@@ -87,7 +99,7 @@ public sealed class KernelTests
     {
         var fileSystem = new AlignmentProbe { OpenFlags = FuseOpenFlags.DirectIo };
         fileSystem.Add("disk.raw", size: 4 << 20);
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
+        await using KernelMount mount = await MountAsync(fileSystem);
         int most = mount.Session.Info.MaxWrite;
         (int exit, _, string errors) = await KernelMount.RunAsync(
             "dd", "if=/dev/zero", "of=" + mount.At("disk.raw"), $"bs={most}", "count=2", "conv=notrunc", "status=none");
@@ -105,7 +117,7 @@ public sealed class KernelTests
     {
         var fileSystem = new MemoryFileSystem { OpenFlags = FuseOpenFlags.DirectIo };
         MemoryFile file = fileSystem.Add("disk.raw");
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
+        await using KernelMount mount = await MountAsync(fileSystem);
         string path = mount.At("disk.raw");
         await File.WriteAllBytesAsync(path, Enumerable.Repeat((byte)1, 65536).ToArray());
         await Succeeds("truncate", "-s", "1M", path);
@@ -138,7 +150,7 @@ public sealed class KernelTests
     [SkippableFact]
     public async Task Read_ahead_and_dirty_limit_are_raised_for_root()
     {
-        await using KernelMount mount = await KernelMount.CreateAsync(
+        await using KernelMount mount = await MountAsync(
             new MemoryFileSystem(), new FuseSessionOptions { WritebackCache = true, MaxReadahead = 2 << 20 });
         string bdi = "/sys/class/bdi/" + mount.Session.Device;
         Assert.Equal("2048\n", await File.ReadAllTextAsync(bdi + "/read_ahead_kb"));
@@ -153,7 +165,7 @@ public sealed class KernelTests
     {
         var fileSystem = new MemoryFileSystem();
         fileSystem.Add("disk.raw").Write(0, "x"u8);
-        await using KernelMount mount = await KernelMount.CreateAsync(
+        await using KernelMount mount = await MountAsync(
             fileSystem, new FuseSessionOptions { ReadOnly = true });
         Assert.True(MountTable.Find(mount.Path)!.IsReadOnly);
         IOException e = Assert.Throws<IOException>(
@@ -166,7 +178,7 @@ public sealed class KernelTests
     {
         var fileSystem = new MemoryFileSystem();
         fileSystem.Add("disk.raw", size: 4096);
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
+        await using KernelMount mount = await MountAsync(fileSystem);
         using (File.OpenHandle(mount.At("disk.raw")))
         {
             FuseMountException e = await Assert.ThrowsAsync<FuseMountException>(
@@ -187,7 +199,7 @@ public sealed class KernelTests
     {
         var fileSystem = new MemoryFileSystem { OpenFlags = FuseOpenFlags.KeepCache };
         fileSystem.Add("disk.raw", size: 8 << 20);
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
+        await using KernelMount mount = await MountAsync(fileSystem);
         (int exit, string output, string errors) = await KernelMount.RunAsync(
             "losetup", "--find", "--show", mount.At("disk.raw"));
         Skip.If(exit != 0, "no loop device: " + errors);
@@ -209,7 +221,7 @@ public sealed class KernelTests
     public async Task Umount_by_somebody_else_ends_the_session()
     {
         var fileSystem = new MemoryFileSystem();
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
+        await using KernelMount mount = await MountAsync(fileSystem);
         Assert.Equal(0, (await KernelMount.RunAsync("umount", mount.Path)).ExitCode);
         await mount.Session.WaitAsync().WaitAsync(KernelMount.Watchdog);
         Assert.Equal(1, fileSystem.Destroyed);
@@ -224,7 +236,7 @@ public sealed class KernelTests
         {
             DestroyFails = new FuseException(Errno.EIO, "the image was not flushed"),
         };
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
+        await using KernelMount mount = await MountAsync(fileSystem);
         FuseException e = await Assert.ThrowsAsync<FuseException>(
             () => mount.Session.UnmountAsync().WaitAsync(KernelMount.Watchdog));
         Assert.Equal("the image was not flushed", e.Message);
@@ -259,7 +271,7 @@ public sealed class KernelTests
     {
         var fileSystem = new NeverReading { OpenFlags = FuseOpenFlags.DirectIo };
         fileSystem.Add("disk.raw", size: 4096);
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
+        await using KernelMount mount = await MountAsync(fileSystem);
         Task<(int ExitCode, string Output, string Errors)> reader = KernelMount.RunAsync("cat", mount.At("disk.raw"));
         await fileSystem.Started.Task.WaitAsync(KernelMount.Watchdog);
         Assert.True(mount.Session.Abort());
@@ -289,7 +301,7 @@ public sealed class KernelTests
         var fileSystem = new MemoryFileSystem { OpenFlags = FuseOpenFlags.KeepCache };
         MemoryFile file = fileSystem.Add("disk.raw");
         file.Write(0, new byte[8192]);
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
+        await using KernelMount mount = await MountAsync(fileSystem);
         string path = mount.At("disk.raw");
         IFuseConnection kernel = fileSystem.Connection!;
         Assert.Equal(0, (await File.ReadAllBytesAsync(path))[0]);
@@ -309,7 +321,7 @@ public sealed class KernelTests
     {
         var fileSystem = new NeverReading { OpenFlags = FuseOpenFlags.DirectIo };
         fileSystem.Add("disk.raw", size: 4096);
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
+        await using KernelMount mount = await MountAsync(fileSystem);
         // SIGINT is sent as soon as the read is known to be under way: no clock decides anything here.
         using var process = System.Diagnostics.Process.Start(
             new System.Diagnostics.ProcessStartInfo("cat", [mount.At("disk.raw")])
@@ -339,7 +351,7 @@ public sealed class KernelTests
             await File.WriteAllTextAsync(host, "from the host");
             var fileSystem = new PassthroughProbe(host);
             fileSystem.Add("disk.raw", size: 13);
-            await using KernelMount mount = await KernelMount.CreateAsync(
+            await using KernelMount mount = await MountAsync(
                 fileSystem, new FuseSessionOptions { Passthrough = true });
             Skip.IfNot(mount.Session.Info.Passthrough, "this kernel has no FUSE passthrough");
             Assert.Equal("from the host", await File.ReadAllTextAsync(mount.At("disk.raw")));
@@ -358,7 +370,7 @@ public sealed class KernelTests
     public async Task Backing_file_without_passthrough_is_not_supported()
     {
         var fileSystem = new MemoryFileSystem();
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
+        await using KernelMount mount = await MountAsync(fileSystem);
         using SafeFileHandle zero = File.OpenHandle("/dev/zero");
         Assert.Equal(-Errno.EOPNOTSUPP, mount.Session.RegisterBacking(zero));
     }
@@ -373,7 +385,7 @@ public sealed class KernelTests
         {
             file.Write(i * 4096L, BitConverter.GetBytes(i));
         }
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
+        await using KernelMount mount = await MountAsync(fileSystem);
         var failures = new System.Collections.Concurrent.ConcurrentQueue<string>();
         Thread[] threads = [.. Enumerable.Range(0, Threads).Select(t => new Thread(() =>
         {
@@ -398,6 +410,15 @@ public sealed class KernelTests
         await mount.Session.DrainAsync().WaitAsync(KernelMount.Watchdog);
     }
 
+    private Task<KernelMount> MountAsync(
+        FuseFileSystem fileSystem, FuseSessionOptions? options = null, bool onFile = false) =>
+        KernelMount.CreateAsync(
+            fileSystem, (options ?? new FuseSessionOptions()) with { Transport = transport }, onFile);
+}
+
+/// <summary>What only workers on /dev/fuse do.</summary>
+public sealed class WorkerTests
+{
     [SkippableFact]
     public async Task Workers_that_all_block_are_joined_by_others()
     {
@@ -405,7 +426,8 @@ public sealed class KernelTests
         int readers = Math.Clamp(Environment.ProcessorCount, 2, 8);
         var fileSystem = new BlockingReads(readers) { OpenFlags = FuseOpenFlags.DirectIo };
         fileSystem.Add("disk.raw", size: 4096);
-        await using KernelMount mount = await KernelMount.CreateAsync(fileSystem);
+        await using KernelMount mount = await KernelMount.CreateAsync(
+            fileSystem, new FuseSessionOptions { Transport = FuseTransportKind.Threads });
         Thread[] threads = [.. Enumerable.Range(0, readers).Select(_ => new Thread(() =>
         {
             using SafeFileHandle handle = File.OpenHandle(mount.At("disk.raw"));

@@ -1,4 +1,5 @@
 using ImageMount.Cli.Background;
+using ImageMount.Fuse;
 
 namespace ImageMount.Mounting.Tests.Cli;
 
@@ -60,7 +61,7 @@ public sealed class StateTests
             Uid = uint.MaxValue,
             Gid = 0,
             Mode = 0x1A4,
-            ThreadsOnly = true,
+            Transport = FuseTransportKind.Uring,
             Threads = 3,
             PidFile = "p",
             LogFile = "l",

@@ -49,10 +49,11 @@ public sealed class ReportTests
         var statistics = new DiskStatistics();
         statistics.Succeeded(DiskOperation.Zero, 10, DiskStatistics.Now);
         byte[] text = ReportJson.Make(json => StatsReport.Write(
-            json, statistics, new FuseCounters { Requests = 5 }, TimeSpan.FromSeconds(2), 3));
+            json, statistics, new FuseCounters { Requests = 5 }, FuseTransportKind.Uring, TimeSpan.FromSeconds(2), 3));
         JsonElement root = JsonDocument.Parse(text).RootElement;
         Assert.Equal(2000, root.GetProperty("uptime-ms").GetInt64());
         Assert.Equal(5, root.GetProperty("fuse").GetProperty("requests").GetInt64());
+        Assert.Equal("uring", root.GetProperty("fuse").GetProperty("transport").GetString());
         foreach (string operation in (string[])["read", "write", "flush", "zero"])
         {
             JsonElement sums = root.GetProperty(operation);
