@@ -161,9 +161,10 @@ public sealed class DelayProxy : IDisposable
             await foreach ((long due, byte[] bytes) in pieces.ReadAllAsync(_stop.Token))
             {
                 TimeSpan wait = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), due);
-                if (wait > TimeSpan.Zero)
+                if (wait >= TimeSpan.FromMilliseconds(1))
                 {
-                    await Task.Delay(wait, _stop.Token);
+                    using var timer = new PeriodicTimer(wait);
+                    await timer.WaitForNextTickAsync(_stop.Token);
                 }
 
                 await _flows.Task.WaitAsync(_stop.Token);
