@@ -88,9 +88,19 @@ public abstract class BlockDriver
     public virtual ValueTask<bool> CreateFileAsync(object options, CancellationToken cancellationToken) =>
         throw new BlockException(BlockErrorKind.NotSupported, $"driver '{Name}' cannot make files");
 
-    /// <summary>Protocols: removes a file that <see cref="CreateFileAsync"/> made.</summary>
+    /// <summary>The same for protocols that may need secrets to reach the file.</summary>
+    public virtual ValueTask<bool> CreateFileAsync(
+        object options, Secrets.SecretStore secrets, CancellationToken cancellationToken) =>
+        CreateFileAsync(options, cancellationToken);
+
+    /// <summary>Protocols: removes a file that was made by <see cref="CreateFileAsync(object, CancellationToken)"/>.</summary>
     public virtual ValueTask DeleteFileAsync(object options, CancellationToken cancellationToken) =>
         throw new BlockException(BlockErrorKind.NotSupported, $"driver '{Name}' cannot remove files");
+
+    /// <summary>The same for protocols that may need secrets to reach the file.</summary>
+    public virtual ValueTask DeleteFileAsync(
+        object options, Secrets.SecretStore secrets, CancellationToken cancellationToken) =>
+        DeleteFileAsync(options, cancellationToken);
 
     /// <summary>Opens a device. <paramref name="options"/> is an instance of <see cref="OptionsType"/>.</summary>
     public abstract ValueTask<BlockDevice> OpenAsync(

@@ -16,7 +16,7 @@ public sealed class ImageMaker(DriverRegistry registry)
 
     /// <summary>Makes an empty image.</summary>
     /// <param name="format">Name of the format.</param>
-    /// <param name="target">Path or URI of the new file.</param>
+    /// <param name="target">Path or URI of the new file, or options of its protocol as json:{…}.</param>
     /// <param name="options">Options of the format's creator, "size" among them.</param>
     /// <param name="request">How.</param>
     /// <param name="cancellationToken">Stops it; what was made is removed.</param>
@@ -57,8 +57,9 @@ public sealed class ImageMaker(DriverRegistry registry)
             {
                 await creator.CreateAsync(context, bound, token).ConfigureAwait(false);
                 await ((MakerContext)context).CloseFilesAsync().ConfigureAwait(false);
-                OptionMap image = new SourceParser(registry).Parse(target);
+                var image = new OptionMap();
                 image.Set("driver", format);
+                image.Set("file", new SourceParser(registry).ParseFile(target));
                 ForwardSecrets(format, options, image);
                 await using Graph made = await _opener.OpenAsync(image, request.Flags with { Writable = true }, token)
                     .ConfigureAwait(false);
@@ -144,7 +145,7 @@ public sealed class ImageMaker(DriverRegistry registry)
         catch (Exception e)
         {
             await context.RemoveFilesAsync().ConfigureAwait(false);
-            (e as BlockException)?.Stamp(target, null);
+            (e as BlockException)?.Stamp(context.Location, null);
             throw;
         }
     }
@@ -174,16 +175,21 @@ internal sealed class MakerContext(
     private readonly List<Graph> _files = [];
     private readonly List<Graph> _parents = [];
     private readonly List<(BlockDriver Driver, object Options)> _made = [];
+    private string? _location;
 
     public override BlockNode File => _files[0].Root;
 
-    public override string FileName => Path.GetFileName(target);
+    public override string FileName => Path.GetFileName(Location);
 
     public override SecretStore Secrets => request.Flags.Secrets;
 
+    /// <summary>What references start from.</summary>
+    public string Location => _location ??= target.StartsWith(SourceParser.JsonPrefix, StringComparison.Ordinal)
+        ? Locate(_parser.ParseFile(target)) : target;
+
     public override void Warn(string message) => request.Warning?.Invoke(message);
 
-    public override string ResolveReference(string reference) => References.Resolve(reference, target).Text;
+    public override string ResolveReference(string reference) => References.Resolve(reference, Location).Text;
 
     public override async ValueTask<BlockNode> CreateSiblingAsync(string name, CancellationToken cancellationToken)
     {
@@ -193,13 +199,13 @@ internal sealed class MakerContext(
                 BlockErrorKind.InvalidArgument, $"'{References.Shorten(name)}' is not the name of a file beside the image");
         }
 
-        return await OpenNewAsync(References.Resolve(name, target).Text, cancellationToken).ConfigureAwait(false);
+        return await OpenNewAsync(References.Resolve(name, Location).Text, cancellationToken).ConfigureAwait(false);
     }
 
     public override async ValueTask<BlockNode> OpenParentAsync(
         string reference, string? format, CancellationToken cancellationToken)
     {
-        string text = References.Resolve(reference, target).Text;
+        string text = References.Resolve(reference, Location).Text;
         OptionMap options = _parser.Parse(text);
         if (format is not null)
         {
@@ -236,7 +242,7 @@ internal sealed class MakerContext(
 
         foreach ((BlockDriver driver, object options) in _made)
         {
-            await TryAsync(() => driver.DeleteFileAsync(options, CancellationToken.None)).ConfigureAwait(false);
+            await TryAsync(() => driver.DeleteFileAsync(options, Secrets, CancellationToken.None)).ConfigureAwait(false);
         }
     }
 
@@ -246,6 +252,20 @@ internal sealed class MakerContext(
         {
             await TryAsync(() => graph.CloseAsync()).ConfigureAwait(false);
         }
+    }
+
+    private (BlockDriver Driver, object Options) Bind(OptionMap file)
+    {
+        BlockDriver driver = registry.Get(file.Get("driver") ?? "file");
+        OptionMap own = file.Clone();
+        own.Remove("driver");
+        return (driver, OptionBinder.Bind(own, $"driver '{driver.Name}'", "", [driver.OptionsType], [])[0]);
+    }
+
+    private string Locate(OptionMap file)
+    {
+        (BlockDriver driver, object options) = Bind(file);
+        return driver.Locate(options) ?? file.Get("filename") ?? "";
     }
 
     private async ValueTask TryAsync(Func<ValueTask> action)
@@ -262,12 +282,9 @@ internal sealed class MakerContext(
 
     private async ValueTask<BlockNode> OpenNewAsync(string path, CancellationToken cancellationToken)
     {
-        OptionMap options = _parser.ParseProtocol(path);
-        BlockDriver driver = registry.Get(options.Get("driver") ?? "file");
-        OptionMap own = options.Clone();
-        own.Remove("driver");
-        object bound = OptionBinder.Bind(own, $"driver '{driver.Name}'", "", [driver.OptionsType], [])[0];
-        if (await driver.CreateFileAsync(bound, cancellationToken).ConfigureAwait(false))
+        OptionMap options = _parser.ParseFile(path);
+        (BlockDriver driver, object bound) = Bind(options);
+        if (await driver.CreateFileAsync(bound, Secrets, cancellationToken).ConfigureAwait(false))
         {
             _made.Add((driver, bound));
         }

@@ -63,6 +63,25 @@ public sealed class SourceParser(DriverRegistry registry)
         return options;
     }
 
+    /// <summary>
+    /// Parses what a file to be made is called: as <see cref="ParseProtocol"/>, or options of its protocol as JSON.
+    /// </summary>
+    public OptionMap ParseFile(string target)
+    {
+        if (!target.StartsWith(JsonPrefix, StringComparison.Ordinal))
+        {
+            return ParseProtocol(target);
+        }
+
+        OptionMap options = OptionSyntax.ParseJson(target[JsonPrefix.Length..]);
+        return options.Find("driver") is string driver && registry.Get(driver).Kind == DriverKind.Protocol
+            ? options
+            : throw new BlockException(BlockErrorKind.InvalidArgument, "a file to be made is named without its format")
+            {
+                Expected = "json:{\"driver\":\"ssh\",…}: the driver of a protocol, and its options",
+            };
+    }
+
     /// <summary>Parses the argument of <c>--image-opts</c>.</summary>
     public OptionMap ParseImageOptions(string text)
     {

@@ -24,8 +24,9 @@ internal sealed class HttpDevice : BlockDevice, IWaitsForPeer, IRemoteFile
         _resender = new Resender<HttpSession>(_link, policy.Clock);
         _reader = new RangeReader(FetchAsync, () => Length, new RangeReaderOptions
         {
-            BlockSize = 512 << 10,
+            BlockSize = 1 << 20, // Each costs an answer's header, and some wake-ups.
             Window = readAhead,
+            IsNear = () => file.Times.IsNear,
             MaxBytes = Math.Max(16 << 20, 2 * readAhead),
         });
     }

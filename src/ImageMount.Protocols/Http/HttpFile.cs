@@ -1,4 +1,5 @@
 using ImageMount.Core.Block;
+using ImageMount.Protocols.Remote;
 
 namespace ImageMount.Protocols.Http;
 
@@ -23,6 +24,9 @@ internal sealed class HttpFile(HttpPlace origin)
 
     /// <summary>False once a server has answered "changed" (200) to a condition though nothing had.</summary>
     public volatile bool UsesIfRange = true;
+
+    /// <summary>How soon the server answers.</summary>
+    public AnswerTimes Times { get; } = new();
 
     /// <summary>True once another state was seen: nothing is read any more.</summary>
     public bool HasChanged => _change is not null;

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net.Http.Headers;
 using ImageMount.Core.Block;
 using ImageMount.Protocols.Remote;
@@ -419,7 +420,9 @@ internal sealed class HttpSession : IRemoteSession
         }
 
         limit.Renew();
+        long sent = Stopwatch.GetTimestamp();
         HttpResponseMessage response = await _client.SendAsync(request, limit.Token).ConfigureAwait(false);
+        _file.Times.Add(sent);
         Moved(limit);
         return response;
     }

@@ -39,7 +39,9 @@ internal sealed class RangeReader
         _length = length;
         _options = options;
         _capacity = (int)Math.Max(2, options.MaxBytes / options.BlockSize);
-        _streams = new ReadAheadStreams(Math.Min(options.Window, options.MaxBytes / 2));
+        long most = Math.Min(options.Window, options.MaxBytes / 2);
+        _streams = new ReadAheadStreams(
+            () => options.IsNear?.Invoke() == true ? Math.Min(most, options.NearWindow) : most);
     }
 
     /// <summary>Fills the buffer.</summary>
@@ -212,8 +214,8 @@ internal sealed class RangeReader
                 }
             }
 
-            block.Done.SetResult(isRead);
             idle?.TrySetResult();
+            block.Done.SetResult(isRead);
         }
     }
 
@@ -349,9 +351,11 @@ internal sealed class RangeReader
 
         public long Age { get; } = age;
 
-        /// <summary>True when it was read; false when whoever waits has to fetch by itself.</summary>
-        public TaskCompletionSource<bool> Done { get; } =
-            new(TaskCreationOptions.RunContinuationsAsynchronously);
+        /// <summary>
+        /// True when it was read; false when whoever waits has to fetch by itself. They go on where the fetch ended, which
+        /// has nothing left to do: handing them to another thread would cost a wake-up for every block.
+        /// </summary>
+        public TaskCompletionSource<bool> Done { get; } = new();
 
         /// <summary>Set before <see cref="Done"/>, under the lock.</summary>
         public volatile bool IsReady;
@@ -374,6 +378,15 @@ internal sealed record RangeReaderOptions
 
     /// <summary>How far ahead of a reader; 0 turns reading ahead off.</summary>
     public long Window { get; init; } = 8 << 20;
+
+    /// <summary>How far ahead at most while <see cref="IsNear"/>.</summary>
+    public long NearWindow { get; init; } = 2 << 20;
+
+    /// <summary>
+    /// Whether the source answers so soon that many requests at once bring nothing but work: each piece that comes wakes
+    /// somebody, and the fewer there are, the larger they are. Null: never.
+    /// </summary>
+    public Func<bool>? IsNear { get; init; }
 
     /// <summary>Memory for what was read ahead.</summary>
     public long MaxBytes { get; init; } = 16 << 20;

@@ -8,7 +8,8 @@ namespace ImageMount.Protocols.Remote;
 /// Where requests go on from one another (in some disorder, as the kernel sends read-ahead from several threads), the
 /// window doubles with each, from the second on. Random readers never get one: the tolerance is small beside a disk.
 /// </remarks>
-internal sealed class ReadAheadStreams(long maxWindow)
+/// <param name="maxWindow">How far to read ahead at most, bytes; may change between reads.</param>
+internal sealed class ReadAheadStreams(Func<long> maxWindow)
 {
     private const int Count = 8;
     private const int LeastDisorder = 64 << 10;
@@ -32,7 +33,7 @@ internal sealed class ReadAheadStreams(long maxWindow)
             return 0;
         }
 
-        long window = Math.Min(maxWindow, (long)Math.Max(count, 4096) << Math.Min(stream.Reads + 1, 20));
+        long window = Math.Min(maxWindow(), (long)Math.Max(count, 4096) << Math.Min(stream.Reads + 1, 20));
         long target = stream.Next + window;
 
         // In strides of a quarter of the window: planning again for every small read would cost more than it gives.

@@ -15,8 +15,8 @@ internal sealed class SshConnector
 
     /// <summary>Checks the options; nothing is started yet.</summary>
     /// <param name="options">Options.</param>
-    /// <param name="secrets">Has the secrets that they name; null where there are none to be had.</param>
-    public SshConnector(SshOptions options, SecretStore? secrets)
+    /// <param name="secrets">Has the secrets that they name.</param>
+    public SshConnector(SshOptions options, SecretStore secrets)
     {
         SshUri.Check(options);
         _options = options;
@@ -31,16 +31,8 @@ internal sealed class SshConnector
             throw new BlockException(BlockErrorKind.NotFound, "there is no such key file") { Found = $"identity={identity}" };
         }
 
-        if (secrets is null && (options.PasswordSecret ?? options.IdentitySecret) is not null)
-        {
-            throw new BlockException(BlockErrorKind.NotSupported, "files are made and removed without secrets")
-            {
-                Hint = "Load the key into ssh-agent.",
-            };
-        }
-
-        _password = options.PasswordSecret is { } password ? secrets!.Get(password) : null;
-        _passphrase = options.IdentitySecret is { } passphrase ? secrets!.Get(passphrase) : null;
+        _password = options.PasswordSecret is { } password ? secrets.Get(password) : null;
+        _passphrase = options.IdentitySecret is { } passphrase ? secrets.Get(passphrase) : null;
     }
 
     /// <summary>What messages call the server.</summary>

@@ -1,6 +1,7 @@
 using ImageMount.Core.Block;
 using ImageMount.Core.Graph;
 using ImageMount.Core.Options;
+using ImageMount.Core.Secrets;
 using ImageMount.Protocols.Remote;
 
 namespace ImageMount.Protocols.Ssh;
@@ -32,19 +33,21 @@ public sealed class SshDriver : BlockDriver<SshOptions>
     public override string? RemoteKey(object options) => SshUri.Format((SshOptions)options);
 
     /// <inheritdoc/>
-    public override async ValueTask<bool> CreateFileAsync(object options, CancellationToken cancellationToken)
+    public override async ValueTask<bool> CreateFileAsync(
+        object options, SecretStore secrets, CancellationToken cancellationToken)
     {
         bool isMade = false;
         await WithConnectionAsync(
-            (SshOptions)options,
+            (SshOptions)options, secrets,
             async (connection, path) => isMade = await SftpFile.CreateAsync(connection, path).ConfigureAwait(false),
             cancellationToken).ConfigureAwait(false);
         return isMade;
     }
 
     /// <inheritdoc/>
-    public override ValueTask DeleteFileAsync(object options, CancellationToken cancellationToken) =>
-        WithConnectionAsync((SshOptions)options, SftpFile.RemoveAsync, cancellationToken);
+    public override ValueTask DeleteFileAsync(
+        object options, SecretStore secrets, CancellationToken cancellationToken) =>
+        WithConnectionAsync((SshOptions)options, secrets, SftpFile.RemoveAsync, cancellationToken);
 
     /// <inheritdoc/>
     protected override async ValueTask<BlockDevice> OpenAsync(
@@ -69,9 +72,10 @@ public sealed class SshDriver : BlockDriver<SshOptions>
     };
 
     private static async ValueTask WithConnectionAsync(
-        SshOptions options, Func<SftpConnection, string, Task> work, CancellationToken cancellationToken)
+        SshOptions options, SecretStore secrets, Func<SftpConnection, string, Task> work,
+        CancellationToken cancellationToken)
     {
-        var connector = new SshConnector(options, null);
+        var connector = new SshConnector(options, secrets);
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(MakeLimit);
         try

@@ -26,7 +26,7 @@ public abstract class SftpTestBase
     internal Task<SshDevice> OpenAsync(FakeSftpServer server, bool writable = false, SshOptions? options = null)
     {
         options ??= Options;
-        var connector = new SshConnector(options, null) { Transport = server.Connect };
+        var connector = new SshConnector(options, new Core.Secrets.SecretStore()) { Transport = server.Connect };
         return SshDevice.OpenAsync(
             connector, options, new OpenFlags { Writable = writable }, Warnings.Add, CancellationToken.None).WaitAsync(Limit);
     }

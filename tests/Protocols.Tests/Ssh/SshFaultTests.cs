@@ -101,6 +101,50 @@ public sealed class SshFaultTests : SshTestBase
         Assert.DoesNotContain(Clients(server.Port), pid => CommandLine(pid).Contains("se cr", StringComparison.Ordinal));
     }
 
+    [SkippableFact]
+    public async Task Images_are_made_with_a_password()
+    {
+        using var server = new PasswordSshServer(Dir);
+        using var secrets = new Core.Secrets.SecretStore();
+        secrets.Add("pw", new Core.Secrets.Secret("se cr%et"u8));
+        string parent = Dir.Write("base.raw", MakeContent(299_008));
+        string target = Target("new.qcow2", "pw");
+        var request = new CreateRequest { Flags = new OpenFlags { Writable = true, Secrets = secrets } };
+        var options = new Core.Options.OptionMap();
+        options.Set("backing_file", "base.raw");
+        options.Set("backing_fmt", "raw");
+        options.Set("size", "299008");
+        await new ImageMaker(TestGraph.Registry)
+            .CreateAsync("qcow2", target, options, request with { CheckParent = false }).AsTask().WaitAsync(Limit);
+        Qemu.Img("check", "-q", "-f", "qcow2", Dir.File("new.qcow2"));
+        Qemu.Img("compare", "-q", "-f", "qcow2", "-F", "raw", Dir.File("new.qcow2"), parent);
+
+        await using (Graph source = await TestGraph.OpenAsync(parent))
+        {
+            options = new Core.Options.OptionMap();
+            options.Set("size", "299008");
+            await new ImageMaker(TestGraph.Registry).CreateAndCopyAsync(
+                "qcow2", Target("copy.qcow2", "pw"), options, source.Root, request, null)
+                .AsTask().WaitAsync(Limit);
+            Qemu.Img("compare", "-q", "-f", "qcow2", "-F", "raw", Dir.File("copy.qcow2"), parent);
+
+            // What cannot be completed is removed again, by the same password.
+            options = new Core.Options.OptionMap();
+            options.Set("size", "1000");
+            await AssertRefusedAsync(BlockErrorKind.InvalidArgument, "smaller", async () => await new ImageMaker(TestGraph.Registry)
+                .CreateAndCopyAsync("raw", Target("short.raw", "pw"), options, source.Root, request, null));
+            Assert.False(File.Exists(Dir.File("short.raw")));
+        }
+
+        await AssertRefusedAsync(BlockErrorKind.InvalidArgument, "without its format", async () =>
+            await new ImageMaker(TestGraph.Registry).CreateAsync(
+                "raw", "json:{\"driver\":\"qcow2\",\"file\":\"x\"}", options, request));
+
+        string Target(string name, string secret) =>
+            $"json:{{\"driver\":\"ssh\",\"host\":\"127.0.0.1\",\"port\":{server.Port},\"user\":\"alice\","
+            + $"\"path\":\"{Dir.File(name)}\",\"host_key_check\":\"no\",\"config\":\"none\",\"password-secret\":\"{secret}\"}}";
+    }
+
     /// <summary>Processes of ssh that go to a port.</summary>
     private static int[] Clients(int port) => [.. Process.GetProcessesByName("ssh").Select(process => process.Id)
         .Where(pid => CommandLine(pid).Contains($"-p\0{port}\0", StringComparison.Ordinal))];

@@ -84,6 +84,7 @@ public sealed class SshRealServerTests : SshTestBase
         using var server = new SshServer();
         string file = Dir.File("new.raw");
         BlockDriver driver = TestGraph.Registry.Get("ssh");
+        using var secrets = new Core.Secrets.SecretStore();
         var options = new Protocols.Ssh.SshOptions
         {
             Host = "127.0.0.1",
@@ -92,14 +93,14 @@ public sealed class SshRealServerTests : SshTestBase
             Config = server.ClientConfig,
             Identity = server.Identity,
         };
-        Assert.True(await driver.CreateFileAsync(options, CancellationToken.None));
+        Assert.True(await driver.CreateFileAsync(options, secrets, CancellationToken.None));
         Assert.Equal(0, new FileInfo(file).Length);
         await File.WriteAllTextAsync(file, "kept");
-        Assert.False(await driver.CreateFileAsync(options, CancellationToken.None));
+        Assert.False(await driver.CreateFileAsync(options, secrets, CancellationToken.None));
         Assert.Equal("kept", await File.ReadAllTextAsync(file));
-        await driver.DeleteFileAsync(options, CancellationToken.None);
+        await driver.DeleteFileAsync(options, secrets, CancellationToken.None);
         Assert.False(File.Exists(file));
-        await driver.DeleteFileAsync(options, CancellationToken.None);
+        await driver.DeleteFileAsync(options, secrets, CancellationToken.None);
     }
 
     [SkippableFact]

@@ -85,7 +85,8 @@ public sealed class SshUriTests
     [Fact]
     public void The_host_comes_last_and_ssh_asks_nobody()
     {
-        IReadOnlyList<string> arguments = new SshConnector(Plain with { User = "u", Port = 5 }, null).Arguments(false);
+        IReadOnlyList<string> arguments =
+            new SshConnector(Plain with { User = "u", Port = 5 }, new Core.Secrets.SecretStore()).Arguments(false);
         Assert.Equal(["-p", "5", "-l", "u", "-s", "--", "h", "sftp"], arguments.TakeLast(8));
         Assert.Contains("BatchMode=yes", arguments);
         Assert.Contains("StrictHostKeyChecking=yes", arguments);

@@ -16,6 +16,7 @@ public sealed class FtpServer : IDisposable
         Skip.IfNot(File.Exists("/usr/lib/proftpd/mod_tls.so"), "proftpd-mod-crypto is not installed");
         Port = ServerProcess.FreePort();
         TlsPort = ServerProcess.FreePort();
+        DataPorts = ServerProcess.FreePorts(12);
         string password = _own.File("passwd");
         File.WriteAllText(password, $"alice:{Crypt("secret")}:0:0::{folder}:/bin/false\n");
         Qemu.Succeed("chmod", "600", password);
@@ -32,6 +33,7 @@ public sealed class FtpServer : IDisposable
             SocketBindTight on
             UseIPv6 off
             Port {Port}
+            PassivePorts {DataPorts[0]} {DataPorts[^1]}
             User root
             Group root
             UseReverseDNS off
@@ -69,6 +71,9 @@ public sealed class FtpServer : IDisposable
     /// <summary>Plain, and explicit TLS.</summary>
     public int Port { get; }
 
+    /// <summary>Of plain transfers.</summary>
+    public int[] DataPorts { get; }
+
     /// <summary>Implicit TLS.</summary>
     public int TlsPort { get; }
 
@@ -79,7 +84,8 @@ public sealed class FtpServer : IDisposable
     public string TlsLog => File.ReadAllText(_own.File("tls.log")) + File.ReadAllText(_own.File("tls2.log"));
 
     /// <summary>A URL.</summary>
-    public string Url(string path, string login = "alice:secret@") => $"ftp://{login}127.0.0.1:{Port}/{path}";
+    public string Url(string path, string login = "alice:secret@", string host = "127.0.0.1") =>
+        $"ftp://{login}{host}:{Port}/{path}";
 
     /// <summary>A URL with implicit TLS.</summary>
     public string TlsUrl(string path, string host = "127.0.0.1") => $"ftps://alice:secret@{host}:{TlsPort}/{path}";

@@ -39,6 +39,37 @@ public sealed class ServerProcess : IDisposable
         return ((IPEndPoint)socket.LocalEndPoint!).Port;
     }
 
+    /// <summary>Ports in a row that were free a moment ago.</summary>
+    public static int[] FreePorts(int count)
+    {
+        // Below those that the kernel hands out by itself; from a place of chance, because tests run at once.
+        for (int tries = 0; tries < 100; tries++)
+        {
+            int first = Random.Shared.Next(11_000, 30_000);
+            int[] ports = [.. Enumerable.Range(first, count)];
+            if (ports.All(IsFree))
+            {
+                return ports;
+            }
+        }
+
+        throw new InvalidOperationException($"there are no {count} free ports in a row");
+    }
+
+    private static bool IsFree(int port)
+    {
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        try
+        {
+            socket.Bind(new IPEndPoint(IPAddress.Any, port));
+            return true;
+        }
+        catch (SocketException)
+        {
+            return false;
+        }
+    }
+
     /// <summary>Starts it (again).</summary>
     public void Start()
     {
