@@ -1,4 +1,4 @@
-"""The workloads of scripts/bench over HTTP, FTP, SSH and iSCSI: one server, both sides as its clients.
+"""The workloads of scripts/bench over HTTP, FTP, SSH, iSCSI and GlusterFS: one server, both sides as its clients.
 
 A server is a context manager that yields how to reach it: the target of a delay proxy, and what both sides are given for
 a port (its own, or the proxy's).
@@ -219,7 +219,76 @@ class Iscsi:
                 RemotePeer(f"driver=iscsi,transport=tcp,portal=127.0.0.1:{port},target={self.target},lun=1"))
 
 
-PROTOCOLS = {"http": Http(), "ftp": Ftp(), "ssh": Ssh(), "iscsi": Iscsi()}
+class Gluster:
+    """glusterd with a volume of one brick, and QEMU's libgfapi. Its port is fixed, so it has an address of its own."""
+
+    title = "GlusterFS"
+    host = "127.24.7.2"
+
+    def missing(self):
+        return "root" if os.getuid() != 0 else missing_tool("glusterd", "gluster")
+
+    @contextlib.contextmanager
+    def server(self, folder, raw):
+        del raw
+        work = os.path.join(folder, "gluster")
+        for name in ("work", "run", "log", "brick"):
+            os.makedirs(os.path.join(work, name), exist_ok=True)
+        config, control = os.path.join(work, "glusterd.vol"), os.path.join(work, "glusterd.sock")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write("volume management\n    type mgmt/glusterd\n"
+                       f"    option working-directory {work}/work\n    option run-directory {work}/run\n"
+                       f"    option logging-directory {work}/log\n    option glusterd-sockfile {control}\n"
+                       "    option transport-type socket\n    option transport.socket.listen-port 24007\n"
+                       f"    option transport.socket.bind-address {self.host}\n    option ping-timeout 0\n"
+                       "    option event-threads 1\n    option base-port 49152\n    option max-port 60999\n"
+                       "end-volume\n")
+        admin = ["gluster", "--mode=script", f"--log-file={work}/log/cli.log", f"--glusterd-sock={control}", "volume"]
+        with process(["glusterd", "-N", "-f", config, "-l", f"{work}/log/glusterd.log", "-p", f"{work}/glusterd.pid"],
+                     self.host, 24007):
+            retry([*admin, "list"], 30)
+            run([*admin, "create", "bench", f"{self.host}:{work}/brick", "force"], seconds=60)
+            run([*admin, "start", "bench"], seconds=60)
+            try:
+                yield GlusterVolume(24007, self.host, os.path.join(work, "brick"))
+            finally:
+                run([*admin, "stop", "bench", "force"], seconds=60)
+
+    def sides(self, brick, raw):
+        # A brick keeps its files as they are, so a hard link is a copy that takes no time.
+        name = os.path.basename(raw)
+        if not os.path.exists(os.path.join(brick, name)):
+            os.link(raw, os.path.join(brick, name))
+        return (f"gluster://{self.host}/bench/{name}",
+                RemotePeer(f"driver=gluster,volume=bench,path={name},server.0.type=inet,server.0.host={self.host},"
+                           "server.0.port=24007"))
+
+
+class GlusterVolume(Server):
+    """Reached directly only: a brick's port is not known before."""
+
+    def __init__(self, port, host, brick):
+        super().__init__(port, host)
+        self.brick = brick
+
+    @contextlib.contextmanager
+    def at(self, milliseconds):
+        if milliseconds:
+            raise BenchError("no slow wire before a GlusterFS volume")
+        yield self.brick
+
+
+def retry(command, seconds):
+    """Until the command succeeds."""
+    limit = time.monotonic() + seconds
+    while subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                         check=False).returncode != 0:
+        if time.monotonic() > limit:
+            raise BenchError(f"{command[0]} did not answer in {seconds} s")
+        time.sleep(0.2)
+
+
+PROTOCOLS = {"http": Http(), "ftp": Ftp(), "ssh": Ssh(), "iscsi": Iscsi(), "gluster": Gluster()}
 
 
 def free_port_range(count):

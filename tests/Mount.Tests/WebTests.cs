@@ -1,4 +1,5 @@
 using ImageMount.Mount.Tests.Support;
+using ImageMount.TestSupport;
 using ImageMount.TestSupport.Servers;
 using Xunit;
 
@@ -30,6 +31,33 @@ public class WebTests
         Assert.Contains("auth/child.qcow2", shown, StringComparison.Ordinal);
         Assert.DoesNotContain("secret", shown, StringComparison.Ordinal);
         Assert.DoesNotContain("geheim", shown, StringComparison.Ordinal);
+        mount.Unmount();
+    }
+
+    [SkippableFact]
+    public void An_image_on_an_FTP_server_has_its_parent_on_a_web_server()
+    {
+        Needs.Mounting("qemu-img", "nginx", "proftpd");
+        using var box = new MountBox();
+        byte[] content = DiskContent.Make(13, 4 << 20);
+        File.WriteAllBytes(box["base.raw"], content);
+        using var web = new WebServer(box.Folder);
+        Tool.Run(
+            "qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", web.Url("base.raw"), "-F", "raw", box["child.qcow2"],
+            $"{content.Length}");
+        byte[] part = DiskContent.Make(14, 300_000);
+        MountedImage local = box.Mount(box["child.qcow2"], "--allow-external");
+        using (var disk = File.OpenHandle(local.Disk, FileMode.Open, FileAccess.ReadWrite))
+        {
+            RandomAccess.Write(disk, part, 1_000_001);
+            part.CopyTo(content, 1_000_001);
+        }
+
+        local.Unmount();
+        using var keys = new TempDir();
+        using var ftp = new FtpServer(box.Folder, new TestCertificates(keys));
+        MountedImage mount = box.Mount(ftp.Url("child.qcow2"), "--allow-external");
+        DiskContent.AssertEqual(content, File.ReadAllBytes(mount.Disk), "over ftp and http");
         mount.Unmount();
     }
 
