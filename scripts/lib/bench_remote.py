@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,24 @@ class RemotePeer(Peer):
     def arguments(self, image, point, cache, read_only):
         return ["--blockdev", f"{self.blockdev},node-name=d,read-only=on",
                 "--export", f"type=fuse,id=e,node-name=d,mountpoint={point},writable=off"]
+
+
+class GlusterPeer(RemotePeer):
+    """libgfapi keeps standard error open for its log after --daemonize: nobody may wait for its end."""
+
+    def start(self, image, point, cache, read_only, pidfile):
+        with open(point, "wb"):
+            pass
+        subprocess.run(["qemu-storage-daemon", *self.arguments(image, point, cache, read_only), "--pidfile", pidfile,
+                        "--daemonize"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                       timeout=60, check=True)
+        return point
+
+    def stop(self, _point, pid):
+        # The library takes 10 s to end, and more.
+        os.kill(pid, signal.SIGTERM)
+        if not wait_until_gone(pid, 60):
+            raise BenchError("qemu-storage-daemon did not end")
 
 
 class Server:
@@ -260,8 +279,8 @@ class Gluster:
         if not os.path.exists(os.path.join(brick, name)):
             os.link(raw, os.path.join(brick, name))
         return (f"gluster://{self.host}/bench/{name}",
-                RemotePeer(f"driver=gluster,volume=bench,path={name},server.0.type=inet,server.0.host={self.host},"
-                           "server.0.port=24007"))
+                GlusterPeer(f"driver=gluster,volume=bench,path={name},server.0.type=inet,server.0.host={self.host},"
+                            "server.0.port=24007"))
 
 
 class GlusterVolume(Server):
