@@ -79,19 +79,20 @@ public sealed class UringPlaceTests : IDisposable
     }
 
     [Theory]
-    [InlineData(2, 2, 2, "0 0|1 1")]
-    [InlineData(2, 4, 3, "0 0 0 2|1 1 1 3")] // two of four processors run: the others' queues have an entry each
-    [InlineData(1, 1, 1, "0")]
-    [InlineData(4, 2, 1, "0|1")]             // never a queue that the kernel does not have
-    public void Every_possible_processor_has_a_queue(int online, int possible, int depth, string expected)
+    [InlineData(2, 2, 2, 2, "0 0|1 1")]
+    [InlineData(2, 2, 4, 3, "0 0 0 2|1 1 1 3")]       // two of four processors run: the others' queues have an entry each
+    [InlineData(2, 4, 4, 2, "0 0 2 2|1 1 3 3")]       // confined to two of four: who asks may run on any
+    [InlineData(1, 1, 1, 1, "0")]
+    [InlineData(4, 2, 2, 1, "0|1")]                   // never a queue that the kernel does not have
+    public void Every_possible_processor_has_a_queue(int usable, int online, int possible, int depth, string expected)
     {
-        Assert.Equal(expected, string.Join('|', UringTransport.Spread(online, possible, depth).Select(q => string.Join(' ', q))));
+        Assert.Equal(expected, string.Join('|', UringTransport.Spread(usable, online, possible, depth).Select(q => string.Join(' ', q))));
     }
 
     [Fact]
     public void More_than_64_processors_share_threads()
     {
-        int[][] queues = UringTransport.Spread(100, 128, 2);
+        int[][] queues = UringTransport.Spread(100, 100, 128, 2);
         Assert.Equal(64, queues.Length);
         Assert.Equal(Enumerable.Range(0, 128), queues.SelectMany(q => q).Distinct().Order());
     }
@@ -103,9 +104,9 @@ public sealed class UringPlaceTests : IDisposable
     [InlineData("", 0)]
     [InlineData("nonsense", 0)]
     [InlineData("0-99999999999", 0)]
-    public void Possible_processors_are_read(string text, int count)
+    public void Lists_of_processors_are_read(string text, int count)
     {
-        Assert.Equal(count, UringTransport.ParsePossible(text));
+        Assert.Equal(count, UringTransport.ParseProcessors(text));
     }
 
     // What the kernel does: struct fuse_uring_req_header and the payload, each in its place.

@@ -30,7 +30,9 @@ internal sealed class UringTransport : IFuseTransport
     private UringTransport(SafeFileHandle device, FuseSessionOptions options, int payload)
     {
         _device = new ThreadTransport(device, options, payload);
-        int[][] numbers = Spread(Environment.ProcessorCount, PossibleProcessors(), Depth(options, payload));
+        // Whoever makes a request may run where this process may not, so all processors that run count for the queues.
+        int online = Processors("online");
+        int[][] numbers = Spread(Environment.ProcessorCount, online, Processors("possible"), Depth(options, payload, online));
         _queues = new UringQueue[numbers.Length];
         for (int i = 0; i < numbers.Length; i++)
         {
@@ -131,12 +133,13 @@ internal sealed class UringTransport : IFuseTransport
     }
 
     /// <summary>Which of the kernel's queues each thread has entries for.</summary>
+    /// <param name="usable">Processors that this process may use: as many threads, up to 64.</param>
     /// <param name="online">Processors that run.</param>
     /// <param name="possible">Processors that there can be: as many queues.</param>
     /// <param name="depth">Entries of a queue whose processor runs; the others have one.</param>
-    internal static int[][] Spread(int online, int possible, int depth)
+    internal static int[][] Spread(int usable, int online, int possible, int depth)
     {
-        int threads = Math.Clamp(online, 1, Math.Min(MostThreads, Math.Max(possible, 1)));
+        int threads = Math.Clamp(usable, 1, Math.Min(MostThreads, Math.Max(possible, 1)));
         var numbers = new List<int>[threads];
         for (int queue = 0; queue < Math.Max(possible, threads); queue++)
         {
@@ -147,8 +150,8 @@ internal sealed class UringTransport : IFuseTransport
         return [.. numbers.Select(list => list.ToArray())];
     }
 
-    /// <summary>Processors that /sys calls possible, such as <c>0-7</c> or <c>0,2-3</c>: one more than the last.</summary>
-    internal static int ParsePossible(string text)
+    /// <summary>Processors as /sys lists them, such as <c>0-7</c> or <c>0,2-3</c>: one more than the last.</summary>
+    internal static int ParseProcessors(string text)
     {
         int last = -1;
         foreach (string range in text.Trim().Split(','))
@@ -163,11 +166,11 @@ internal sealed class UringTransport : IFuseTransport
         return last + 1;
     }
 
-    private static int PossibleProcessors()
+    private static int Processors(string state)
     {
         try
         {
-            return ParsePossible(File.ReadAllText("/sys/devices/system/cpu/possible"));
+            return ParseProcessors(File.ReadAllText("/sys/devices/system/cpu/" + state));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -175,8 +178,8 @@ internal sealed class UringTransport : IFuseTransport
         }
     }
 
-    private static int Depth(FuseSessionOptions options, int payload) =>
-        (int)Math.Clamp(options.BufferMemoryLimit / payload / Environment.ProcessorCount, 2, MostEntries);
+    private static int Depth(FuseSessionOptions options, int payload, int online) =>
+        (int)Math.Clamp(options.BufferMemoryLimit / payload / Math.Max(online, 1), 2, MostEntries);
 
     private void Help(UringPlace place)
     {
