@@ -33,6 +33,10 @@ internal sealed unsafe class UringQueue
     private const uint FUSE_IO_URING_CMD_REGISTER = 1;
     private const uint FUSE_IO_URING_CMD_COMMIT_AND_FETCH = 2;
 
+    // Where counters of eventfds are read to, and nobody looks. Never freed: the kernel may still be about to write there
+    // when a ring has been closed.
+    private static readonly byte* s_counter = PageMemory.Map(FuseConstants.PageSize);
+
     private readonly UringTransport _transport;
     private readonly int _device;
     private readonly UringPlace[] _places;
@@ -42,9 +46,6 @@ internal sealed unsafe class UringQueue
     private readonly TaskCompletionSource<int> _registered = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly ManualResetEventSlim _go = new(false);
     private readonly Thread _thread;
-    private readonly ulong* _counter;
-    private readonly FuseBuffer _counterMemory = new(FuseConstants.PageSize);
-    private IoRing? _ring;
     private UringPace _pace = new();
     private SpinGauge _spin = new();
     private int _wakePending;
@@ -66,7 +67,6 @@ internal sealed unsafe class UringQueue
             _places[i] = new UringPlace(this, i, numbers[i], new FuseBuffer(payload));
         }
 
-        _counter = (ulong*)_counterMemory.At(0);
         _thread = new Thread(Run, 512 << 10) { IsBackground = true, Name = $"fuse-queue{index}" };
     }
 
@@ -102,7 +102,6 @@ internal sealed unsafe class UringQueue
             place.Request.Dispose();
         }
 
-        ((IDisposable)_counterMemory).Dispose();
         _wake.Dispose();
         _go.Dispose();
     }
@@ -123,7 +122,6 @@ internal sealed unsafe class UringQueue
         try
         {
             using IoRing? ring = IoRing.TryCreate((uint)_places.Length + 2, out int errno);
-            _ring = ring;
             _created.SetResult(errno);
             if (ring is not null)
             {
@@ -293,11 +291,11 @@ internal sealed unsafe class UringQueue
 
     private void ArmWake(IoRing ring)
     {
-        // SAFETY: the entry has 128 bytes; the counter's memory lives until the ring is gone.
+        // SAFETY: the entry has 128 bytes; the counter's memory lives as long as the process.
         byte* entry = Next(ring);
         entry[0] = IORING_OP_READ;
         *(int*)(entry + 4) = (int)_wake.DangerousGetHandle();
-        *(ulong*)(entry + 16) = (ulong)_counter;
+        *(ulong*)(entry + 16) = (ulong)s_counter;
         *(uint*)(entry + 24) = sizeof(ulong);
         *(ulong*)(entry + 32) = WakeEntry;
     }
