@@ -12,9 +12,12 @@ public sealed partial class DocumentationTests
     [InlineData("info")]
     [InlineData("map")]
     [InlineData("check")]
+    [InlineData("create")]
+    [InlineData("convert")]
     [InlineData("amend")]
     [InlineData("commit")]
     [InlineData("list")]
+    [InlineData("doctor")]
     public void Every_option_of_a_command_is_in_the_manual(string verb)
     {
         Needs.Mounting();
